@@ -1,0 +1,40 @@
+# Two commands matter: `make serve` runs the broker, `make test` proves it. Both build what they need in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+
+.PHONY: serve test lint bench clean
+
+serve: $(VENV)/.serve
+	$(BIN)/rookery serve $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH=$(BIN):$$PATH $(BIN)/cython-lint core bench
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	$(BIN)/python -m rookery.bench $(ARGS)
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip "setuptools>=80" "Cython>=3.1,<3.4"
+
+$(VENV)/.serve: $(VENV)/bin/pip pyproject.toml setup.py $(SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/bin/pip pyproject.toml setup.py $(SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@ $(VENV)/.serve
+
+clean:
+	rm -rf build dist *.egg-info $(VENV)
+	find core bench -name '*.so' -delete

@@ -1,0 +1,1 @@
+"""What outlives a connection: messages, subscriptions, inflight windows, inboxes, sessions, tenants."""

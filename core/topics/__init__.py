@@ -1,0 +1,1 @@
+"""Topic names and topic filters, and the trees that match one against the other."""

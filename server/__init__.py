@@ -1,0 +1,1 @@
+"""The control plane on trio: configuration, listeners, authentication, supervision of the shards."""
