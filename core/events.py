@@ -1,0 +1,97 @@
+"""What a shard tells the control plane: one frozen class per event, and the answers to commands.
+
+Engine.take_events returns them in the order in which the shard raised them.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequested:
+    """A client sent CONNECT and waits for Engine.admit or Engine.refuse; the shard serves everybody else meanwhile."""
+
+    connection: int  # handle: names this network connection until it closes, never reused within a process run
+    listener_id: int
+    peer: str  # "host:port" as the kernel names it; IPv6 hosts in brackets; "memory" for connections without a socket
+    protocol_version: int  # 3, 4 or 5
+    client_id: str  # empty when the client leaves the choice to the server
+    username: str | None
+    password: bytes | None
+    clean_start: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOutcome:
+    """What became of a publication made by a command, on one shard; outcomes of several shards add up."""
+
+    matched: int = 0  # sessions whose subscriptions matched, shared groups counted once
+    queued: int = 0  # of these: handed to a connection or put into an inbox
+    dropped: int = 0  # of these: refused by a full inbox, a full out-buffer or a packet size limit
+    retained: bool = False  # stored (or cleared) as the retained message of its topic
+
+    def __add__(self, other: "PublishOutcome") -> "PublishOutcome":
+        return PublishOutcome(
+            self.matched + other.matched,
+            self.queued + other.queued,
+            self.dropped + other.dropped,
+            self.retained or other.retained,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as its shard sees it between two turns."""
+
+    tenant_id: str
+    user_id: str
+    client_id: str
+    protocol_version: int  # 3, 4 or 5: of the present, or the last, connection
+    is_online: bool
+    is_persistent: bool
+    channel_id: str  # names the network connection; empty when offline
+    peer: str  # "host:port"; empty when offline
+    attributes: bytes  # what the authenticator gave, as JSON
+    subscription_count: int
+    inbox_count: int  # messages that wait
+    inflight_count: int  # messages sent and not yet fully acknowledged
+    session_expiry_interval: int  # seconds; 0xFFFFFFFF = never
+    keep_alive: int  # seconds; 0 = none
+    connected_at_ms: int  # milliseconds of the epoch; of the present or the last connection
+    detached_at_ms: int | None  # milliseconds of the epoch; None when online
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatistics:
+    """Counters and gauges of one shard."""
+
+    shard: int
+    connections: int
+    sessions: int
+    tenants: int
+    subscriptions: int
+    retained_messages: int
+    messages_received: int
+    messages_sent: int
+    messages_dropped: int
+    bytes_received: int
+    bytes_sent: int
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to the command that carried request; value is None where there is nothing to tell (no such session)."""
+
+    request: int
+    value: PublishOutcome | SessionInfo | ShardStatistics | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStopped:
+    """The shard has told its clients, flushed what it could and ends; no event follows."""
+
+    shard: int
+    aborted: int = field(default=0)  # connections that did not take their last bytes in time
+
+
+Event = ConnectRequested | Reply | ShardStopped

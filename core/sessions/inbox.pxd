@@ -1,0 +1,41 @@
+"""Inbox: the messages that wait for one session, in the order in which they came.
+
+A message waits because its client is away or because the client's window is full. The inbox is a ring of references;
+a message that a thousand inboxes hold is stored once. Limits are the caller's: it asks for the counts before it
+pushes. QoS 0 and QoS 1/2 are counted apart because they have their own limits and their own rule for a full inbox.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from rookery.core.sessions.message cimport Message
+
+
+cdef struct Delivery:
+    Message *message             # one reference; NULL = dropped meanwhile
+    uint32_t *subscription_ids   # [count, id, ...] or NULL; owned
+    uint8_t qos                  # the lower of published and granted
+    uint8_t retain               # the flag to be sent to this client
+
+
+cdef struct Inbox:
+    Delivery *ring
+    uint32_t capacity            # power of two, or 0
+    uint32_t first               # index of the oldest
+    uint32_t length              # places in use, dropped ones included
+    uint32_t qos0_count          # deliveries of QoS 0
+    uint32_t qos12_count         # deliveries of QoS 1 and 2
+    uint32_t qos0_from           # no QoS 0 delivery lies before this many places behind first
+    uint64_t kept_bytes          # of the messages held here
+
+
+# Takes over the delivery's reference and ids. 0, or -1 when memory is short (then nothing was taken over).
+cdef int inbox_push(Inbox *inbox, const Delivery *delivery) noexcept nogil
+# The oldest goes to out with all that it owns; 0 when the inbox is empty.
+cdef bint inbox_pop(Inbox *inbox, Delivery *out) noexcept nogil
+# Make room: the oldest QoS 0 delivery goes. 0 when there is none.
+cdef bint inbox_drop_oldest_qos0(Inbox *inbox) noexcept nogil
+cdef void inbox_clear(Inbox *inbox) noexcept nogil
+cdef void delivery_clear(Delivery *delivery) noexcept nogil
+
+
+cdef inline bint inbox_is_empty(const Inbox *inbox) noexcept nogil:
+    return inbox.qos0_count + inbox.qos12_count == 0

@@ -1,0 +1,68 @@
+"""Inflight: the QoS 1 and 2 messages that were sent to one client and are not yet fully acknowledged.
+
+Slots lie in an array that a packet identifier indexes (slot i has packet identifier i + 1), so an acknowledgement is
+one look. Two lists run through the slots: those in use, oldest first, which is the order of resending [MQTT-4.6.0-1],
+and the free ones, longest unused first, so that an identifier rests as long as possible before it is used again.
+
+    state after          sending     PUBREC       removed by
+    QoS 1                PUBACK_DUE               PUBACK
+    QoS 2                PUBREC_DUE  PUBCOMP_DUE  PUBCOMP, or a PUBREC that reports failure
+
+After a connection was lost nothing counts as sent: inflight_rewind, then inflight_next_unsent walks what is to be
+sent again, before anything new.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.sessions.message cimport Message
+
+cdef enum InflightState:
+    SLOT_FREE = 0
+    PUBACK_DUE = 1
+    PUBREC_DUE = 2
+    PUBCOMP_DUE = 3
+
+cdef enum:
+    PACKET_ID_MAXIMUM = 65535
+    NO_PACKET_ID = 0
+    INFLIGHT_IDLE_SLOTS = 256  # kept when drained; more are given back
+
+
+cdef struct InflightSlot:
+    Message *message             # kept for sending again; NULL when the session ends with its connection
+    uint32_t *subscription_ids   # [count, id, ...] or NULL
+    uint16_t previous            # packet identifiers; 0 = none
+    uint16_t next
+    uint8_t state                # InflightState
+    uint8_t qos
+    uint8_t retain               # the flag as sent to this client
+    uint8_t is_sent              # on the present connection
+
+
+cdef struct Inflight:
+    InflightSlot *slots
+    uint32_t capacity
+    uint32_t count               # slots in use
+    uint32_t sent                # of these: sent on the present connection; what Receive Maximum bounds
+    uint16_t oldest              # packet identifiers; 0 = none
+    uint16_t newest
+    uint16_t free_first
+    uint16_t free_last
+    uint16_t resume_from         # the next that may have to be sent again; 0 = none
+    uint64_t kept_bytes          # of the messages held here
+
+
+# Takes over the caller's reference to message and its subscription_ids. The new packet identifier, marked as sent;
+# NO_PACKET_ID when all are in use or memory is short (then nothing was taken over).
+cdef uint16_t inflight_add(
+    Inflight *inflight, Message *message, uint32_t *subscription_ids, uint8_t qos, uint8_t retain) noexcept nogil
+# The slot of a packet identifier in use, or NULL.
+cdef InflightSlot *inflight_find(Inflight *inflight, uint16_t packet_id) noexcept nogil
+# PUBREC came: the message itself is no longer needed.
+cdef void inflight_received(Inflight *inflight, uint16_t packet_id) noexcept nogil
+cdef void inflight_remove(Inflight *inflight, uint16_t packet_id) noexcept nogil
+cdef void inflight_rewind(Inflight *inflight) noexcept nogil
+# The oldest packet identifier that is to be sent again, marked as sent; 0 when there is none left.
+cdef uint16_t inflight_next_unsent(Inflight *inflight) noexcept nogil
+# Give memory back where nothing is in flight.
+cdef void inflight_trim(Inflight *inflight) noexcept nogil
+cdef void inflight_clear(Inflight *inflight) noexcept nogil

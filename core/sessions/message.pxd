@@ -1,0 +1,73 @@
+"""Message: an application message that somebody keeps; Publication: one that is being handed out right now.
+
+A Publication borrows its bytes from the buffer that was read, so that a message which goes straight into out-buffers
+is never allocated. The first who must keep it (an inflight window, an inbox, another shard, the retained tree, an
+out-buffer that refers to a large payload) calls publication_keep, and all who follow share that one Message.
+
+A Message is owned by whoever holds a reference. The count is plain while one shard alone holds it; message_share
+makes it atomic before the message is handed to another thread for the first time.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.wire.packets cimport ForwardedProperties
+
+cdef enum:
+    NEVER = 0  # as a point in time: does not expire
+
+
+cdef struct Message:
+    uint32_t references
+    uint8_t is_shared            # references are counted atomically
+    uint8_t qos                  # as published
+    uint8_t retain               # the RETAIN flag as published
+    uint8_t payload_format_indicator
+    uint64_t expires_at_ms       # clock of the shards; NEVER
+    uint64_t publisher           # serial of the publishing session, for No Local; 0 = none (HTTP, will after the end)
+    uint32_t topic_size          # bytes, all three follow the struct in this order
+    uint32_t properties_size     # forwarded properties in wire form
+    uint32_t payload_size
+
+
+cdef struct Publication:
+    Bytes topic                  # borrowed, like all below
+    Bytes payload
+    ForwardedProperties forwarded
+    uint64_t expires_at_ms       # NEVER
+    uint64_t publisher
+    uint8_t qos
+    uint8_t retain
+    uint8_t payload_format_indicator
+    Message *message             # the kept form: NULL until somebody keeps it; one reference is the publication's
+
+
+cdef inline const uint8_t *message_topic(const Message *message) noexcept nogil:
+    return <const uint8_t *> message + sizeof(Message)
+
+
+cdef inline const uint8_t *message_properties(const Message *message) noexcept nogil:
+    return <const uint8_t *> message + sizeof(Message) + message.topic_size
+
+
+cdef inline const uint8_t *message_payload(const Message *message) noexcept nogil:
+    return <const uint8_t *> message + sizeof(Message) + message.topic_size + message.properties_size
+
+
+# Bytes that the message takes.
+cdef inline uint32_t message_size(const Message *message) noexcept nogil:
+    return <uint32_t> sizeof(Message) + message.topic_size + message.properties_size + message.payload_size
+
+
+# A new message with one reference, which is the caller's; NULL when memory is short.
+cdef Message *message_new(const Publication *publication) noexcept nogil
+cdef void message_acquire(Message *message) noexcept nogil
+cdef void message_release(Message *message) noexcept nogil
+# Before another thread gets to see it. The caller is the only shard that holds it, or it is shared already.
+cdef void message_share(Message *message) noexcept nogil
+
+# The kept form, with one reference more for the caller; NULL when memory is short.
+cdef Message *publication_keep(Publication *publication) noexcept nogil
+# Hand out a kept message: borrows from it. The caller's reference must outlive the publication.
+cdef void publication_of(Message *message, Publication *publication) noexcept nogil
+# Drops what publication_keep stored.
+cdef void publication_end(Publication *publication) noexcept nogil

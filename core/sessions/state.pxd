@@ -1,0 +1,200 @@
+"""The data model of one shard: Tenant, Session, Subscription, Route. Read this first.
+
+    Tenant ---- sessions (by user and client identifier)
+      |  \-- tree: topic filter -> filter id (shared by all shards)
+      |  \-- routes: filter id -> RouteList ------------.
+      |  \-- retained: topic -> Message (home shard)     |
+      |                                                  v
+    Session -- subscriptions[i] (filter id, options) <- Route (session, i)
+        \-- inflight, inbox, received packet ids, will
+        \-- link: the connection that is attached, or NULL
+
+Everything here belongs to the shard that the session's key hashes to and is touched by its thread alone; only the
+SubscriptionTree (see its own words) and Messages that were shared cross threads. A tenant exists once per shard that
+knows it.
+
+A Session outlives connections. Link is what a session may know of its connection: how to write to it.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.sessions.inbox cimport Inbox
+from rookery.core.sessions.inflight cimport Inflight
+from rookery.core.sessions.message cimport Message
+from rookery.core.sessions.outbox cimport Outbox
+from rookery.core.sessions.settings cimport Settings
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.hashing cimport HashKey
+from rookery.core.structures.id_map cimport IdMap
+from rookery.core.structures.packet_ids cimport PacketIdSet
+from rookery.core.structures.pointer_map cimport PointerMap
+from rookery.core.structures.timers cimport Timer, TimingWheel
+from rookery.core.topics.cache cimport MatchCache
+from rookery.core.topics.retained cimport RetainedTree
+from rookery.core.topics.tree cimport FilterIds, SubscriptionTree
+
+cdef enum SubscriptionFlag:
+    NO_LOCAL = 1             # [MQTT-3.8.3-3]
+    RETAIN_AS_PUBLISHED = 2  # [MQTT-3.3.1-12, 13]
+    HAS_SUBSCRIPTION_ID = 4
+    IS_SHARED = 8            # the route's target is a SharedGroup
+
+cdef enum TimerKind:
+    TIMER_CONNECTION = 1     # connect time-out, keep alive or linger of a Connection
+    TIMER_SESSION = 2        # will delay or session expiry of a Session
+    TIMER_RETAINED = 3       # message expiry of a retained message
+
+
+cdef struct Subscription:        # one of a session's; the place in the array is its subscription index
+    uint32_t filter_id           # NO_FILTER = free place
+    uint32_t route_index         # where its Route stands in the filter's RouteList (or the member in its group)
+    uint32_t subscription_id     # 0 = none
+    uint8_t qos                  # granted
+    uint8_t flags                # SubscriptionFlag
+    uint8_t retain_handling
+    SharedGroup *group           # NULL unless shared
+
+
+cdef struct Route:               # who gets what matches a topic filter
+    void *target                 # Session, or SharedGroup with IS_SHARED
+    uint32_t subscription_index  # in the session's subscriptions
+    uint8_t qos
+    uint8_t flags
+
+
+cdef struct RouteList:           # the routes of one topic filter on this shard
+    Route one                    # the only route, while capacity is 0
+    Route *many                  # all routes, when capacity is not 0
+    uint32_t count
+    uint32_t capacity
+
+
+cdef enum:
+    ROUTE_CHUNKS = 28            # chunk k holds 16 * 2 ** k lists: filter ids are dense and start small
+
+
+cdef struct RouteTable:
+    RouteList *chunks[28]
+
+
+cdef struct SharedGroup:         # the members of $share/{share_name}/{topic_filter} on this shard
+    SharedGroup *next            # of the same topic filter
+    uint32_t filter_id
+    uint32_t route_index         # of the group's own Route
+    uint32_t member_count
+    uint32_t member_capacity
+    Route *members               # target is the Session
+    uint32_t turn                # where the search for the least loaded begins, so that equals take turns
+    uint8_t is_ordered           # $oshare
+    uint16_t name_size           # bytes; the share name follows the struct
+
+
+cdef struct Link:                # the connection as its session sees it
+    Outbox outbox
+    Session *session             # attached session, or NULL
+    uint32_t maximum_packet_size  # that the client takes, bytes; 0 = no limit
+    uint16_t receive_maximum     # that the client takes, 1 to 65535
+    uint8_t version              # ProtocolVersion
+    uint8_t is_slow              # did not drain in time: messages beyond the outbox limit are dropped, nobody waits
+    uint64_t congested_since_ms  # when its outbox passed OUTBOX_HIGH_BYTES; 0 = it has not
+
+
+cdef struct Will:
+    Message *message
+    uint32_t delay_interval      # seconds
+    uint8_t is_armed             # the connection is gone, the delay is running
+
+
+cdef struct Session:
+    Tenant *tenant
+    Link *link                   # NULL while no connection is attached
+    uint64_t key_hash            # of user and client identifier
+    uint64_t serial              # incarnation: unique in this process, never 0
+    uint8_t *key                 # user id, then client id; owned
+    uint16_t user_id_size        # bytes
+    uint16_t client_id_size      # bytes
+    uint8_t version              # ProtocolVersion of the present or the last connection
+    uint8_t is_persistent        # outlives its connection
+    uint8_t is_offline_timed     # timer runs for expiry or will
+    uint16_t keep_alive          # seconds
+    uint32_t session_expiry_interval  # seconds; SESSION_EXPIRY_NEVER
+    Inflight inflight
+    Inbox inbox
+    PacketIdSet received         # QoS 2 packet identifiers that came and were not yet released
+    Subscription *subscriptions
+    uint32_t subscription_count  # places that are in use
+    uint32_t subscription_places  # first place that was never used
+    uint32_t subscription_capacity
+    uint32_t subscription_free   # 1 + a free place before subscription_places, chained by route_index; 0 = none
+    IdMap subscription_index     # filter id -> place; kept from INDEXED_SUBSCRIPTIONS on
+    Will will
+    Timer timer                  # TIMER_SESSION
+    uint64_t match_stamp         # publication that last matched this session, see publish.pyx
+    uint32_t match_index         # its place among that publication's targets
+    uint64_t connected_at_ms     # clock of the shards
+    uint64_t detached_at_ms      # 0 while online
+    uint64_t dropped_messages    # messages that this session did not get
+    uint8_t *attributes          # JSON from the authenticator; owned; NULL = {}
+    uint32_t attributes_size
+
+
+cdef struct Counters:            # per tenant and shard
+    uint64_t messages_received
+    uint64_t messages_sent
+    uint64_t messages_dropped
+    uint64_t bytes_received
+    uint64_t bytes_sent
+
+
+cdef struct SharedTenant:        # what the shards share of a tenant
+    SubscriptionTree *tree
+    uint64_t hash                # of the tenant id; decides the home shard
+    uint32_t references          # shards that know the tenant, and mails under way; under the registry's mutex
+    uint16_t id_size
+    uint8_t *id                  # owned
+
+
+cdef struct Tenant:
+    SharedTenant *shared
+    World *world
+    Settings settings
+    PointerMap sessions          # key_hash -> Session
+    RouteTable routes
+    RetainedTree *retained       # on the tenant's home shard, made with the first message; else NULL
+    uint64_t retained_bytes
+    uint64_t users               # connections, sessions, retained messages, walks: the tenant goes when there is none
+    uint64_t subscription_count
+    Counters counters
+
+
+cdef struct Target:              # a session that a publication reaches through more than one topic filter
+    Session *session
+    uint8_t qos                  # the highest granted
+    uint8_t retain_as_published
+    uint32_t id_first            # its subscription identifiers in World.target_ids, chained
+    uint32_t id_count
+
+
+cdef struct TargetId:            # link of a chain of subscription identifiers
+    uint32_t subscription_id
+    uint32_t next                # 1 + index, 0 = end
+
+
+cdef struct World:               # what sessions and tenants of one shard have in common
+    uint32_t shard
+    uint32_t shard_count
+    uint64_t now_ms              # clock of the shards, set at the beginning of the turn
+    TimingWheel *wheel
+    MatchCache *cache
+    const HashKey *key
+    uint64_t next_serial         # steps by the number of shards, so that serials are unique in the process
+    uint64_t publication_stamp   # grows with every publication
+    uint64_t session_count
+    uint64_t subscription_count
+    Target *targets              # scratch of the publication that is being handed out
+    uint32_t target_count
+    uint32_t target_capacity
+    TargetId *target_ids
+    uint32_t target_id_count
+    uint32_t target_id_capacity
+    uint8_t *scratch             # an encoded packet, for copying into many outboxes
+    uint32_t scratch_capacity

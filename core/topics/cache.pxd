@@ -1,0 +1,33 @@
+"""MatchCache: topic -> ids of the topic filters that match it. One per shard, touched by that shard alone.
+
+Because it holds filters and not subscribers, joining or leaving a filter that exists invalidates nothing. Creation and
+removal of a filter change generations of its tree; an entry whose stamps differ is matched again.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from rookery.core.structures.hashing cimport HashKey
+from rookery.core.topics.tree cimport SubscriptionTree
+
+cdef struct MatchCache
+
+cdef struct MatchEntry:
+    uint32_t count       # filter ids that match
+    const uint32_t *ids  # valid until the next call of cache_match, and not beyond the end of the turn
+
+cdef struct MatchCacheStatistics:
+    uint64_t hits
+    uint64_t misses      # never seen, evicted, or of an older generation
+    uint64_t evictions
+    uint64_t entry_count
+    uint64_t memory_bytes
+
+
+# topic_limit: topics kept at most (CLOCK eviction). NULL when memory is short.
+cdef MatchCache *cache_new(const HashKey *key, uint32_t topic_limit) noexcept nogil
+cdef void cache_free(MatchCache *cache) noexcept nogil
+# NULL when memory is short. 30 ns when hot.
+cdef const MatchEntry *cache_match(
+    MatchCache *cache, SubscriptionTree *tree, const uint8_t *topic, Py_ssize_t size) noexcept nogil
+# Forget everything of a tree that is about to be freed. Cost: the whole cache is walked.
+cdef void cache_forget(MatchCache *cache, const SubscriptionTree *tree) noexcept nogil
+cdef void cache_statistics(const MatchCache *cache, MatchCacheStatistics *out) noexcept nogil

@@ -1,0 +1,87 @@
+"""Packets to bytes. Each encoder comes as a pair: size_x tells how many bytes encode_x will write, exactly.
+
+The caller reserves that many bytes and passes them as out; encode_x returns the number written. Nothing allocates.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.wire.packets cimport ForwardedProperties
+
+
+cdef struct OutgoingPublish:
+    Bytes topic               # empty when topic_alias stands for it
+    Bytes payload             # may be left out of the encoding, see encode_publish_head
+    const ForwardedProperties *forwarded  # NULL = none; ignored for 3.x
+    const uint32_t *subscription_ids      # subscription_id_count of them
+    uint32_t subscription_id_count
+    uint32_t message_expiry_interval      # seconds left; meaningful with has_message_expiry
+    uint16_t packet_id        # 0 at QoS 0
+    uint16_t topic_alias      # 0 = none
+    uint8_t qos
+    uint8_t dup
+    uint8_t retain
+    uint8_t has_message_expiry
+
+
+cdef struct OutgoingConnack:
+    uint8_t session_present
+    uint8_t reason_code       # 5.0 reason code; the encoder maps it to a 3.x return code
+    # All below: 5.0 only. Values equal to the standard's default for absence are not written.
+    uint8_t maximum_qos                       # 2 = not written
+    uint8_t retain_available                  # 1 = not written
+    uint8_t wildcard_subscription_available   # 1 = not written
+    uint8_t subscription_identifier_available  # 1 = not written
+    uint8_t shared_subscription_available     # 1 = not written
+    uint8_t has_session_expiry_interval
+    uint8_t has_server_keep_alive
+    uint16_t server_keep_alive                # seconds
+    uint16_t receive_maximum                  # 65535 or 0 = not written
+    uint16_t topic_alias_maximum              # 0 = not written
+    uint32_t session_expiry_interval          # seconds
+    uint32_t maximum_packet_size              # bytes; 0 = not written
+    Bytes assigned_client_id                  # data == NULL = not written; so for all below
+    Bytes reason_string
+    Bytes response_information
+    Bytes server_reference
+    Bytes authentication_method
+    Bytes authentication_data
+    Bytes user_properties                     # already encoded: identifier, name, value, one after the other
+
+
+cdef enum:
+    ACKNOWLEDGEMENT_SIZE_MAXIMUM = 5  # bytes of PUBACK, PUBREC, PUBREL, PUBCOMP without properties
+
+
+# A whole PUBLISH, and the same without its payload (which then follows by reference; Remaining Length counts it).
+cdef Py_ssize_t size_publish_head(const OutgoingPublish *packet, uint8_t version) noexcept nogil
+cdef Py_ssize_t encode_publish_head(const OutgoingPublish *packet, uint8_t version, uint8_t *out) noexcept nogil
+cdef Py_ssize_t size_publish(const OutgoingPublish *packet, uint8_t version) noexcept nogil
+cdef Py_ssize_t encode_publish(const OutgoingPublish *packet, uint8_t version, uint8_t *out) noexcept nogil
+
+# PUBACK, PUBREC, PUBREL, PUBCOMP: a reason code of success is left out, as the standard allows. 3.x has none.
+cdef Py_ssize_t encode_acknowledgement(
+    uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, uint8_t version, uint8_t *out) noexcept nogil
+
+cdef Py_ssize_t size_connack(const OutgoingConnack *packet, uint8_t version) noexcept nogil
+cdef Py_ssize_t encode_connack(const OutgoingConnack *packet, uint8_t version, uint8_t *out) noexcept nogil
+
+# SUBACK and UNSUBACK: reason_codes as for 5.0; for 3.1.1 failures become 0x80, an UNSUBACK has no payload.
+# reason_string with data == NULL is left out.
+cdef Py_ssize_t size_suback(uint8_t packet_type, Py_ssize_t count, Bytes reason_string, uint8_t version) noexcept nogil
+cdef Py_ssize_t encode_suback(
+    uint8_t packet_type, uint16_t packet_id, const uint8_t *reason_codes, Py_ssize_t count, Bytes reason_string,
+    uint8_t version, uint8_t *out) noexcept nogil
+
+cdef enum:
+    PINGRESP_SIZE = 2
+cdef Py_ssize_t encode_pingresp(uint8_t *out) noexcept nogil
+
+# 5.0 only: a 3.x server has no DISCONNECT to send [MQTT 3.1.1, 3.14].
+cdef Py_ssize_t size_disconnect(uint8_t reason_code, Bytes reason_string, Bytes server_reference) noexcept nogil
+cdef Py_ssize_t encode_disconnect(
+    uint8_t reason_code, Bytes reason_string, Bytes server_reference, uint8_t *out) noexcept nogil
+
+cdef Py_ssize_t size_auth(Bytes method, Bytes data, Bytes reason_string, Bytes user_properties) noexcept nogil
+cdef Py_ssize_t encode_auth(
+    uint8_t reason_code, Bytes method, Bytes data, Bytes reason_string, Bytes user_properties,
+    uint8_t *out) noexcept nogil
