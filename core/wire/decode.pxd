@@ -3,7 +3,8 @@
 Each decoder takes the body of one packet (what follows the fixed header) and returns REASON_SUCCESS or the reason
 code that the peer is to be told: REASON_MALFORMED_PACKET, REASON_PROTOCOL_ERROR or a more special one
 (REASON_TOPIC_NAME_INVALID, REASON_UNSUPPORTED_PROTOCOL_VERSION, ...). On failure *detail points to a static sentence
-for the log and the reason string, and the out struct holds nothing of use.
+for the log and the reason string, and the out struct holds nothing of use; only protocol_version of a CONNECT is
+filled as soon as it has been read, so that a CONNACK can be written in the right form.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -14,18 +15,28 @@ from rookery.core.wire.packets cimport (
 )
 
 
+cdef enum:
+    FILTER_COUNT_MAXIMUM = 65535  # topic filters of one SUBSCRIBE or UNSUBSCRIBE: what filter_count can count
+
+
 cdef enum FrameResult:
     FRAME_WHOLE = 0       # frame is filled and all of header_size + body_size bytes are there
     FRAME_PARTIAL = -1    # frame is filled (header_size, body_size known) but the body is not all there
-    FRAME_HEADER = -2     # not even the fixed header is all there
-    FRAME_MALFORMED = -3  # Remaining Length has more than four bytes, or a reserved packet type
+    FRAME_HEADER = -2     # not even the fixed header is all there; packet_type and flags are filled if size > 0
+    FRAME_MALFORMED = -3  # Remaining Length has more than four bytes, or a reserved packet type (0)
 
 
 # Look at the packet that begins at data. Sizes are not limited here: the caller compares body_size with its limit.
 cdef int read_frame(const uint8_t *data, Py_ssize_t size, Frame *frame) noexcept nogil
 
 # 1 if the flags of the fixed header are what the standard reserves for this packet type [MQTT-2.1.3-1].
+# Always 1 for PUBLISH, whose flags decode_publish reads.
 cdef bint are_flags_valid(uint8_t packet_type, uint8_t flags) noexcept nogil
+
+# The whole fixed header as the version of the connection wants it. To are_flags_valid it adds that AUTH came with 5.0,
+# that 5.0 wants the shortest Remaining Length [MQTT-1.5.5-1], and that 3.1 clients may set flags which later versions
+# reserved: DUP on PUBREL, SUBSCRIBE and UNSUBSCRIBE, anything where 3.1 calls the flags unused [MQTT 3.1, 2.1].
+cdef bint is_header_valid(const Frame *frame, uint8_t version) noexcept nogil
 
 cdef int decode_connect(
     const uint8_t *body, Py_ssize_t size, ConnectPacket *packet, const char **detail) noexcept nogil

@@ -1,6 +1,9 @@
 """Packets to bytes. Each encoder comes as a pair: size_x tells how many bytes encode_x will write, exactly.
 
 The caller reserves that many bytes and passes them as out; encode_x returns the number written. Nothing allocates.
+A size above PACKET_SIZE_MAXIMUM has no encoding: the caller drops such a packet as it drops one that is larger than
+the client's Maximum Packet Size [MQTT-3.1.2-24], [MQTT-3.1.2-25]. What becomes a string or binary data holds at most
+65535 bytes, and strings hold checked UTF-8: both are the caller's promise.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -52,20 +55,24 @@ cdef enum:
     ACKNOWLEDGEMENT_SIZE_MAXIMUM = 5  # bytes of PUBACK, PUBREC, PUBREL, PUBCOMP without properties
 
 
+# The 3.x return code that stands for a 5.0 reason code.
+cdef uint8_t map_return_code(uint8_t reason_code) noexcept nogil
+
 # A whole PUBLISH, and the same without its payload (which then follows by reference; Remaining Length counts it).
 cdef Py_ssize_t size_publish_head(const OutgoingPublish *packet, uint8_t version) noexcept nogil
 cdef Py_ssize_t encode_publish_head(const OutgoingPublish *packet, uint8_t version, uint8_t *out) noexcept nogil
 cdef Py_ssize_t size_publish(const OutgoingPublish *packet, uint8_t version) noexcept nogil
 cdef Py_ssize_t encode_publish(const OutgoingPublish *packet, uint8_t version, uint8_t *out) noexcept nogil
 
-# PUBACK, PUBREC, PUBREL, PUBCOMP: a reason code of success is left out, as the standard allows. 3.x has none.
+# PUBACK, PUBREC, PUBREL, PUBCOMP, at most ACKNOWLEDGEMENT_SIZE_MAXIMUM bytes: a reason code of success is left out, as
+# the standard allows. 3.x has none.
 cdef Py_ssize_t encode_acknowledgement(
     uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, uint8_t version, uint8_t *out) noexcept nogil
 
 cdef Py_ssize_t size_connack(const OutgoingConnack *packet, uint8_t version) noexcept nogil
 cdef Py_ssize_t encode_connack(const OutgoingConnack *packet, uint8_t version, uint8_t *out) noexcept nogil
 
-# SUBACK and UNSUBACK: reason_codes as for 5.0; for 3.1.1 failures become 0x80, an UNSUBACK has no payload.
+# SUBACK and UNSUBACK: reason_codes as for 5.0; for 3.x failures become 0x80, an UNSUBACK has no payload.
 # reason_string with data == NULL is left out.
 cdef Py_ssize_t size_suback(uint8_t packet_type, Py_ssize_t count, Bytes reason_string, uint8_t version) noexcept nogil
 cdef Py_ssize_t encode_suback(

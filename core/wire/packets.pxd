@@ -22,7 +22,7 @@ cdef enum:
 cdef struct ForwardedProperties:
     # Properties of a PUBLISH or Will that go to subscribers unaltered, in wire form and in their first order
     # [MQTT-3.3.2-4], [MQTT-3.3.2-15 to 20]: payload format, content type, response topic, correlation data and user
-    # properties. Topic Alias and Message Expiry Interval are cut out, which leaves at most three parts.
+    # properties. Topic Alias, Will Delay and Message Expiry Interval are cut out, which leaves at most three parts.
     Bytes parts[3]
     uint32_t part_count
     uint32_t size            # bytes of all parts together
@@ -56,7 +56,7 @@ cdef struct WillFields:
 
 
 cdef struct ConnectPacket:
-    uint8_t protocol_version          # ProtocolVersion
+    uint8_t protocol_version          # ProtocolVersion; on failure as read, 0 if the protocol is not MQTT at all
     uint8_t clean_start
     uint8_t has_will
     uint8_t has_username
@@ -70,12 +70,12 @@ cdef struct ConnectPacket:
     uint32_t session_expiry_interval  # seconds; a 3.x client with Clean Session 0 gets SESSION_EXPIRY_NEVER
     uint32_t maximum_packet_size      # bytes; 0 = no limit
     Bytes client_id
-    Bytes username
-    Bytes password
-    Bytes authentication_method
-    Bytes authentication_data
-    Bytes user_properties             # the whole property block; the user properties are read from it on demand
-    WillFields will
+    Bytes username                    # meaningful with has_username
+    Bytes password                    # meaningful with has_password; any bytes
+    Bytes authentication_method       # meaningful with has_authentication_method
+    Bytes authentication_data         # data == NULL: absent
+    Bytes user_properties             # the whole property block: read by next_user_property
+    WillFields will                   # zeros without has_will
 
 
 cdef struct AcknowledgementPacket:    # PUBACK, PUBREC, PUBREL, PUBCOMP
@@ -103,19 +103,20 @@ cdef struct UnsubscribePacket:
     uint16_t packet_id
     uint16_t filter_count             # at least 1
     Bytes filters                     # the payload: read on by next_topic_filter
-    Bytes properties
+    Bytes properties                  # the whole property block
 
 
 cdef struct DisconnectPacket:
     uint8_t reason_code
     uint8_t has_session_expiry_interval
-    uint32_t session_expiry_interval  # seconds
-    Bytes reason_string
-    Bytes server_reference
+    uint32_t session_expiry_interval  # seconds; meaningful with has_session_expiry_interval
+    Bytes reason_string               # data == NULL: absent
+    Bytes server_reference            # data == NULL: absent
+    Bytes properties                  # the whole property block
 
 
 cdef struct AuthPacket:
     uint8_t reason_code
-    Bytes authentication_method
-    Bytes authentication_data
-    Bytes properties
+    Bytes authentication_method       # always there [3.15.2.2.2]
+    Bytes authentication_data         # data == NULL: absent
+    Bytes properties                  # the whole property block

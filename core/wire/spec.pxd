@@ -114,5 +114,6 @@ cdef enum:
     SESSION_EXPIRY_NEVER = 0xFFFFFFFF
     REMAINING_LENGTH_MAXIMUM = 268435455
     FIXED_HEADER_SIZE_MAXIMUM = 5    # bytes: type and flags, then one to four of Remaining Length
+    PACKET_SIZE_MAXIMUM = 268435460  # bytes: the two together
     RECEIVE_MAXIMUM_DEFAULT = 65535
     SUBSCRIPTION_ID_MAXIMUM = 268435455
