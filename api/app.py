@@ -1,0 +1,104 @@
+"""The HTTP API as an ASGI application: resources, and what all of them have in common.
+
+Every answer carries `req_id`, and so does every line that the log gets while a request is worked on.
+"""
+
+from typing import Any
+
+import structlog
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from quart import Response, g, request
+from quart_trio import QuartTrio
+from rookery.server.broker import Broker
+from rookery.server.config import ApiSection
+from rookery.server.log import get_logger
+from werkzeug.exceptions import HTTPException
+
+from .answers import (
+    ERROR_TYPES,
+    RefusedRequestError,
+    answer_error,
+    answer_http_exception,
+    answer_refusal,
+    answer_text,
+    describe_status,
+)
+from .health import PATHS as HEALTH_PATHS
+from .health import create_health
+from .parameters import Parameters
+from .publish import create_publish
+from .session import create_session
+
+RETRY_AFTER_S = 1
+
+_log = get_logger(__name__)
+
+
+def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
+    """The application that translates HTTP into calls of broker."""
+    app = QuartTrio("rookery.api", static_folder=None)
+    # The framework's own bound on what it buffers of a body whose reader is slow; read_body has the tenant's.
+    app.config.update(MAX_CONTENT_LENGTH=section.body_limit_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Answers read in the order they are written here.
+    for resource in (create_publish(broker, section), create_session(broker), create_health(broker)):
+        app.register_blueprint(resource)
+
+    @app.before_request
+    async def identify() -> None:
+        g.request_id = Parameters(request.scope["headers"]).request_id()
+        structlog.contextvars.bind_contextvars(req_id=g.request_id)
+
+    @app.after_request
+    async def stamp(response: Response) -> Response:
+        response.headers["req_id"] = str(g.request_id)
+        return response
+
+    @app.errorhandler(HTTPException)
+    async def explain_http_exception(error: HTTPException) -> Response:
+        return answer_http_exception(error)
+
+    @app.errorhandler(RefusedRequestError)
+    async def explain_refusal(error: RefusedRequestError) -> Response:
+        return answer_refusal(error)
+
+    @app.errorhandler(Exception)
+    async def explain(error: Exception) -> Response:
+        if isinstance(error, ERROR_TYPES):
+            return answer_error(error)
+        _log.exception("request_failed", method=request.method, path=request.path, exc_info=error)
+        return answer_text(500, describe_status(500))
+
+    app.asgi_app = RequestsInWork(app.asgi_app, section.requests_in_work_limit)  # type: ignore[method-assign]
+    return app
+
+
+class RequestsInWork:
+    """Answers 503 to requests beyond a number in work, before they cost anything. Health is always answered."""
+
+    def __init__(self, app: Any, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self.count = 0
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http" or scope["path"] in HEALTH_PATHS:
+            await self._app(scope, receive, send)
+        elif self.count >= self._limit:
+            await self._refuse(Parameters(scope["headers"]).request_id(), send)
+        else:
+            self.count += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self.count -= 1
+
+    async def _refuse(self, request_id: int, send: ASGISendCallable) -> None:
+        body = describe_status(503).encode()
+        headers = [
+            (b"content-type", b"text/plain; charset=UTF-8"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", str(RETRY_AFTER_S).encode()),
+            (b"req_id", str(request_id).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers, "trailers": False})
+        await send({"type": "http.response.body", "body": body, "more_body": False})

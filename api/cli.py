@@ -1,0 +1,149 @@
+"""The command line, and the place where the process is put together.
+
+Nothing heavy is imported before it is known that something will be served: `--help`, `--version` and a mistyped option
+answer at once.
+"""
+
+import importlib.metadata
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rookery.server.exit_code import ExitCode
+
+if TYPE_CHECKING:
+    from rookery.server.address import Address
+    from rookery.server.broker import Broker
+    from rookery.server.config_sources import LoadedConfig
+
+_FLAGS = {  # option -> key path of the configuration
+    "--mqtt": ("mqtt", "bind"),
+    "--api": ("api", "bind"),
+    "--data": ("data", "dir"),
+    "--shards": ("shards", "count"),
+    "--insecure": ("insecure",),
+    "--log-level": ("log", "level"),
+}
+
+
+def _version() -> str:
+    versions = {}
+    for package in ("rookery", "trio"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "(not installed)"
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"rookery {versions['rookery']} (Python {python}, trio {versions['trio']})"
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        click.echo(_version())
+        context.exit()
+
+
+def _configuration_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `serve` and `check` share; each overrides one key of the configuration."""
+    for option in reversed(
+        (
+            click.option("--config", "-c", type=click.Path(path_type=Path), help="Configuration file (TOML)."),
+            click.option("--mqtt", metavar="HOST:PORT", help="Address of MQTT over TCP; port 0 takes a free one."),
+            click.option("--api", metavar="HOST:PORT", help="Address of the HTTP API; port 0 takes a free one."),
+            click.option("--data", metavar="DIR", help="Directory of durable data, or 'memory'."),
+            click.option("--shards", type=int, metavar="N", help="Threads that carry messages."),
+            click.option("--insecure", is_flag=True, help="Let other machines in without authentication."),
+            click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+def rookery() -> None:
+    """Rookery: an MQTT broker for many tenants."""
+
+
+@rookery.command()
+@_configuration_options
+def serve(config: Path | None, **options: Any) -> int:
+    """Run the broker until SIGTERM or SIGINT."""
+    loaded = _load(config, options)
+
+    from rookery.server.log import configure_log, get_logger
+    from rookery.server.serve import run
+
+    configure_log(loaded.config.log.level, loaded.config.log.format)
+    get_logger("rookery.api.cli").info("starting", version=_version(), config_file=str(loaded.file or "none"))
+    return run(loaded.config, _open_front)
+
+
+@rookery.command()
+@_configuration_options
+def check(config: Path | None, **options: Any) -> int:
+    """Print the configuration that would be in force, with the place each value comes from."""
+    click.echo(_load(config, options).print(), nl=False)
+    return 0
+
+
+class UnusableConfigError(click.ClickException):
+    """Ends a command with the problems of the configuration."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class DeniedConfigFileError(click.ClickException):
+    """Ends a command because the configuration file is somebody else's."""
+
+    exit_code = ExitCode.PERMISSION
+
+
+def _load(file: Path | None, options: dict[str, Any]) -> "LoadedConfig":
+    """The configuration, or an exit with all of its problems, one a line."""
+    from rookery.server.config_sources import ConfigError, load_config
+
+    given = {flag: options[flag.removeprefix("--").replace("-", "_")] for flag in _FLAGS}
+    flags = {_FLAGS[flag]: value for flag, value in given.items() if value is not None and value is not False}
+    try:
+        return load_config(file, flags, {path: flag for flag, path in _FLAGS.items()})
+    except ConfigError as error:
+        failure = DeniedConfigFileError if isinstance(error.__cause__, PermissionError) else UnusableConfigError
+        raise failure("\n".join(map(str, error.problems))) from error
+
+
+@asynccontextmanager
+async def _open_front(broker: "Broker", listener: socket.socket) -> AsyncIterator["Address"]:
+    """The HTTP side of the process."""
+    from rookery.server.listeners import address_of
+
+    from .app import create_app
+    from .http_server import open_http_server
+
+    section = broker.config.api
+    async with open_http_server(create_app(broker, section), section, listener):
+        yield address_of(listener)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; what to tell the caller of the process. Errors are one line each, without a traceback."""
+    try:
+        return int(rookery.main(args=arguments, prog_name="rookery", standalone_mode=False) or ExitCode.OK)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        for line in error.format_message().splitlines():
+            click.echo(f"rookery: {line}", err=True)
+        return error.exit_code
+    except click.Abort:
+        return ExitCode.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""One HTTP connection: hypercorn's HTTP/1.1, narrowed to what this API speaks and bounded in every direction.
+
+What differs from hypercorn's own TCPServer, and why:
+
+- HTTP/1.0 and 1.1 only. Upgrades to HTTP/2 in clear text are ignored, those to WebSocket refused: in hypercorn 0.18 a
+  WebSocket frame in the same segment as the upgrade request raises out of the connection and ends the process.
+- A request with both Transfer-Encoding and Content-Length is refused: a proxy in front may believe the other one.
+- Errors of the parser have a text and a req_id like all others.
+- A client that does not read its answer is closed after WRITE_TIMEOUT_S; hypercorn waits for ever, even at stop.
+- A client that ends its sending side still gets its answer.
+- A connection that we close is read on for LINGER_S: closing with unread bytes makes the kernel send a reset, and a
+  client that is still sending its too large body would never see the 413.
+
+These are private parts of hypercorn: pyproject.toml pins its minor version, tests/api/test_http_server.py tries each.
+"""
+
+import h11
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from .answers import TEXT, RefusedRequestError, describe_status
+from .parameters import make_request_id
+
+READ_SIZE = 65536  # bytes
+WRITE_TIMEOUT_S = 10.0
+LINGER_S = 1.0
+HTTP_VERSIONS = (b"1.0", b"1.1")
+
+
+class Http11(H11Protocol):
+    """hypercorn's HTTP/1.1 without its ways out of it."""
+
+    async def handle(self, event: Event) -> None:
+        """Feed what came from the socket. Refuses by an answer and the end of the connection."""
+        try:
+            await super().handle(event)
+        except RefusedRequestError as refusal:
+            await self._answer(refusal.status, str(refusal))
+            await self.send(Closed())
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Called by hypercorn for each request, where it would switch protocols."""
+        if event.http_version not in HTTP_VERSIONS:
+            raise RefusedRequestError(505)
+        names = {name for name, _ in event.headers}
+        if {b"transfer-encoding", b"content-length"} <= names:
+            raise RefusedRequestError(400, "expected either Transfer-Encoding or Content-Length, got both")
+        if any(name == b"upgrade" and value.strip().lower() == b"websocket" for name, value in event.headers):
+            raise RefusedRequestError(400, "there is no WebSocket here")
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Called by hypercorn for what the parser does not take."""
+        await self._answer(status_code, describe_status(status_code))
+
+    async def _answer(self, status: int, text: str) -> None:
+        body = text.encode()
+        headers = [
+            (b"content-type", TEXT.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            (b"req_id", str(make_request_id()).encode()),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class HttpConnection(TCPServer):
+    """Serves one stream until either side ends it. Owns the stream; what escapes run is for the guard around it."""
+
+    def __init__(
+        self, app: AppWrapper, config: HypercornConfig, context: WorkerContext, stream: trio.SocketStream
+    ) -> None:
+        super().__init__(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # TLS or not
+        self._http: Http11
+        self._is_closing = False
+        self._idle = trio.Event()  # no request is in work
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Serve. Cancelling closes the stream at once."""
+        try:
+            client = parse_socket_addr(self.stream.socket.family, self.stream.socket.getpeername())
+            server = parse_socket_addr(self.stream.socket.family, self.stream.socket.getsockname())
+            async with TaskGroup() as self._task_group:
+                self._http = self.protocol = Http11(  # type: ignore[assignment]
+                    self.app,
+                    self.config,
+                    self.context,
+                    self._task_group,
+                    ConnectionState(self.state),
+                    False,
+                    client,
+                    server,
+                    self.protocol_send,
+                )
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+                await self._http.handle(Closed())
+                self._linger()
+        except OSError:
+            pass  # The client is gone.
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+    async def protocol_send(self, event: Event) -> None:
+        """What the protocol wants done with the socket."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Closed):
+            await self._close()
+            await self._http.handle(Closed())
+        elif isinstance(event, Updated):
+            if event.idle:
+                self._idle.set()
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+            else:
+                self._idle = trio.Event()
+                await self.idle_task.stop()
+
+    async def _write(self, data: bytes) -> None:
+        async with self.send_lock:
+            try:
+                # Shielded, so that a stop does not cut an answer that is being written.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as scope:
+                    await self.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._http.handle(Closed())
+                return
+            if scope.cancelled_caught:
+                await trio.aclose_forcefully(self.stream)
+                await self._http.handle(Closed())
+
+    async def _read_data(self) -> None:
+        while True:
+            try:
+                data = await self.stream.receive_some(READ_SIZE)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                return
+            if self._is_closing:
+                if not data:
+                    return
+                continue
+            await self._http.handle(RawData(bytes(data)))
+            if not data:
+                await self._idle.wait()
+                return
+
+    async def _close(self) -> None:
+        """End our side; the reading task goes on until the client ends its own, for LINGER_S at most."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._idle.set()
+        try:
+            await self.stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            await trio.aclose_forcefully(self.stream)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Give whatever still runs for this connection its last second."""
+        scope = self._task_group._nursery.cancel_scope  # type: ignore[union-attr]
+        scope.deadline = min(scope.deadline, trio.current_time() + LINGER_S)

@@ -1,0 +1,46 @@
+"""`GET /session`: who is behind an MQTT connection."""
+
+import json
+
+from quart import Blueprint, Response, jsonify, request
+from rookery.core.events import SessionInfo
+from rookery.server.broker import Broker
+
+from .answers import answer_text
+from .parameters import CLIENT_ID, TENANT_ID, USER_ID, Parameters
+
+
+def create_session(broker: Broker) -> Blueprint:
+    """The resource."""
+    resource = Blueprint("session", __name__)
+
+    @resource.get("/session")
+    async def session() -> Response:
+        """The client of a session that is online; 404 without a body for any other."""
+        parameters = Parameters(request.scope["headers"])
+        info = await broker.session(
+            parameters.require(TENANT_ID), parameters.require(USER_ID), parameters.require(CLIENT_ID)
+        )
+        if info is None or not info.is_online:
+            return answer_text(404, "")
+        return jsonify(describe_client(info, broker.server_id))
+
+    return resource
+
+
+def describe_client(info: SessionInfo, server_id: str) -> dict[str, object]:
+    """BifroMQ's ClientInfo. What the authenticator gave stands beside our entries and never replaces one."""
+    return {
+        "tenantId": info.tenant_id,
+        "type": "MQTT",
+        "metadata": {
+            **json.loads(info.attributes or b"{}"),
+            "ver": str(info.protocol_version),
+            "userId": info.user_id,
+            "clientId": info.client_id,
+            "channelId": info.channel_id,
+            "address": f"/{info.peer}",
+            "broker": server_id,
+            "sessionType": "p" if info.is_persistent else "t",
+        },
+    }

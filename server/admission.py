@@ -1,0 +1,105 @@
+"""Admission: a CONNECT goes to the authenticator, the decision goes back to the shard that holds the connection.
+
+Other clients go on meanwhile; a shard never waits. Most decisions need no waiting and cost no task: a reconnect storm
+is ten thousand of them a second. Those that wait run in a bounded number of tasks with a deadline each. Whatever goes
+wrong refuses the client: an authenticator that raises, hangs, or answers with something else than a decision.
+"""
+
+import json
+
+import trio
+from rookery.core.engine import Engine, EngineBusy
+from rookery.core.events import ConnectRequested
+from rookery.core.wire.spec import ReasonCode
+
+from .auth.authenticator import Admitted, Authenticator, Decision, ImmediateAuthenticator, Refused
+from .config import AuthenticationSection
+from .log import get_logger
+
+RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard, within a millisecond.
+
+_FAILED = Refused(ReasonCode.UNSPECIFIED_ERROR, "authentication failed")
+_BUSY = Refused(ReasonCode.SERVER_BUSY, "too many clients wait for authentication")
+_NO_ATTRIBUTES = b"{}"
+
+_log = get_logger(__name__)
+
+
+class Admission:
+    """Decides about CONNECTs by asking one authenticator."""
+
+    def __init__(self, engine: Engine, authenticator: Authenticator, section: AuthenticationSection) -> None:
+        self._engine = engine
+        self._authenticator = authenticator
+        self._immediate = authenticator if isinstance(authenticator, ImmediateAuthenticator) else None
+        self._timeout_s = section.timeout_s
+        self._in_work_limit = section.in_work_limit
+        self.in_work_count = 0
+        self.admitted_count = 0
+        self.refused_count = 0
+        self.failed_count = 0  # of the refused: by an error or a missed deadline of the authenticator
+
+    async def handle(self, request: ConnectRequested, nursery: trio.Nursery) -> None:
+        """Decide, or start the task that will in nursery. Waits only while the command queue of the shard is full.
+
+        Raises nothing. Cancelling the nursery leaves its clients without an answer, as at the end of the process.
+        """
+        if self._immediate is not None:
+            try:
+                decision = self._immediate.decide(request)
+            except Exception:
+                decision = self._fail(request, "authenticator_failed")
+            if decision is not None:
+                await self._tell(request, decision)
+                return
+        if self.in_work_count >= self._in_work_limit:
+            await self._tell(request, _BUSY)
+            return
+        self.in_work_count += 1
+        nursery.start_soon(self._decide_later, request)
+
+    async def _decide_later(self, request: ConnectRequested) -> None:
+        decision: Decision | None = None
+        try:
+            with trio.move_on_after(self._timeout_s):
+                decision = await self._authenticator.authenticate(request)
+        except Exception:  # also what its own nurseries raised
+            decision = self._fail(request, "authenticator_failed")
+        finally:
+            self.in_work_count -= 1
+        await self._tell(request, decision or self._fail(request, "authenticator_late"))
+
+    async def _tell(self, request: ConnectRequested, decision: Decision) -> None:
+        while True:
+            try:
+                self._send(request, decision)
+                return
+            except EngineBusy:
+                await trio.sleep(RETRY_S)
+            except Exception:
+                if decision is _FAILED:
+                    # Our own mistake; the connection ends when its time for CONNECT is over.
+                    _log.exception("refusal_unusable", peer=request.peer)
+                    return
+                # Names that the core does not take (too long, not text), or something that is no decision.
+                decision = self._fail(request, "decision_unusable")
+
+    def _send(self, request: ConnectRequested, decision: Decision) -> None:
+        if isinstance(decision, Admitted):
+            attributes = json.dumps(dict(decision.attributes)).encode() if decision.attributes else _NO_ATTRIBUTES
+            self._engine.admit(
+                request.connection, tenant_id=decision.tenant_id, user_id=decision.user_id, attributes=attributes
+            )
+            self.admitted_count += 1
+        elif isinstance(decision, Refused):
+            self._engine.refuse(request.connection, decision.reason_code, decision.reason_string)
+            self.refused_count += 1
+            _log.info("connect_refused", peer=request.peer, client_id=request.client_id, reason=decision.reason_string)
+        else:
+            raise TypeError(f"an authenticator decided {decision!r}")
+
+    def _fail(self, request: ConnectRequested, event: str) -> Refused:
+        self.failed_count += 1
+        # No traceback of the call's arguments and no password: only the error and who suffered from it.
+        _log.warning(event, peer=request.peer, client_id=request.client_id, exc_info=event != "authenticator_late")
+        return _FAILED

@@ -1,0 +1,320 @@
+"""The broker: the engine, the threads of its shards and the pumps of their events, started, watched and stopped.
+
+                    nursery of open_broker
+                    |                    |
+              the caller's block     _serve (shielded: it ends by stop, so that clients are told)
+                                      |-- _run_shard(0)    its thread, without the GIL for its whole life
+                                      |      `-- _pump(0)  its events: CONNECTs to admission, replies to callers
+                                      |-- _run_shard(1) ...
+                                      `-- decisions of the authenticator that wait (admission)
+
+A shard whose thread ends without being told to takes everything down: the others tell their clients, and the error
+leaves open_broker. Commands never block; what a shard answers comes back through Replies, with a deadline.
+"""
+
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache, partial
+
+import trio
+from rookery.core.engine import Engine, EngineBusy
+from rookery.core.events import ConnectRequested, PublishOutcome, Reply, SessionInfo, ShardStatistics, ShardStopped
+from rookery.core.settings import TenantSettings
+from rookery.core.topics.names import TopicRules
+
+from .address import Address
+from .admission import RETRY_S, Admission
+from .auth import open_authenticator
+from .auth.authenticator import Authenticator
+from .config import Config, MqttSection
+from .listeners import address_of, open_listener
+from .log import get_logger
+from .nurseries import only_error
+from .replies import Answer, Replies
+
+EVENTS_PER_CHECKPOINT = 256  # Other tasks get the thread after this many events, about a millisecond of work.
+STOP_SLACK_S = 0.5  # A shard that has not returned so long after its grace is given up.
+READY_TIMEOUT_S = 1.0  # A shard that is silent for longer is not fit for clients: its turns take milliseconds.
+
+_log = get_logger(__name__)
+
+Command = Callable[[int], None]  # puts a command with this request number into the queue of a shard
+
+
+class BrokerError(Exception):
+    """A call of the broker failed."""
+
+
+class BusyError(BrokerError):
+    """The command queue of a shard is full; nothing was done, and trying again later may help."""
+
+
+class LateError(BrokerError):
+    """A shard did not answer in time; what became of the command is not known."""
+
+
+class StoppingError(BrokerError):
+    """The broker takes no more commands."""
+
+
+class ShardError(BrokerError):
+    """The thread of a shard ended without being told to, or did not end when it was."""
+
+
+class Broker:
+    """A running broker. Made by open_broker only; its calls may come from any task of the same trio program."""
+
+    def __init__(self, config: Config, engine: Engine, authenticator: Authenticator, listener: socket.socket) -> None:
+        self.config = config
+        self.mqtt_address: Address = address_of(listener)
+        self.server_id = engine.server_id
+        self._engine = engine
+        self.admission = Admission(engine, authenticator, config.authentication)
+        self._listener = listener
+        self._replies = Replies()
+        self._settings = {tenant_id: config.settings_of(tenant_id) for tenant_id in config.tenants}
+        self._scope = trio.CancelScope(shield=True)  # of the shards: a cancelled caller still has its clients told
+        self._is_serving = False
+        self._is_stopping = False
+        self._shards_are_told = False
+        self._failure: ShardError | None = None
+
+    # What callers ask.
+
+    async def publish(
+        self,
+        tenant_id: str,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        message_expiry_interval: int | None = None,
+    ) -> PublishOutcome:
+        """Publish a message to the subscribers of a tenant, on all shards; what became of it, added up.
+
+        Raises InvalidTopic before anything is done; BusyError when the first shard has no room, nothing done;
+        LateError when a shard did not answer in time; StoppingError.
+        """
+        _topic_rules(self.settings_of(tenant_id)).check_topic(topic)
+        publish = partial(
+            self._engine.publish,
+            tenant_id=tenant_id,
+            topic=topic,
+            payload=payload,
+            qos=qos,
+            retain=retain,
+            message_expiry_interval=message_expiry_interval,
+        )
+
+        def publish_on(shard: int) -> Command:
+            return lambda request: publish(request, shard)
+
+        answers = await self._ask([publish_on(shard) for shard in range(self._engine.shard_count)])
+        return sum((answer for answer in answers if isinstance(answer, PublishOutcome)), start=PublishOutcome())
+
+    async def session(self, tenant_id: str, user_id: str, client_id: str) -> SessionInfo | None:
+        """The session of this key as its shard sees it, online or not; None when there is none. Errors as publish."""
+        find = partial(self._engine.find_session, tenant_id=tenant_id, user_id=user_id, client_id=client_id)
+        (answer,) = await self._ask([find])
+        return answer if isinstance(answer, SessionInfo) else None
+
+    async def statistics(self) -> tuple[ShardStatistics, ...]:
+        """The counters and gauges of every shard, in order. Errors as publish."""
+
+        def ask(shard: int) -> Command:
+            return lambda request: self._engine.statistics(request, shard)
+
+        answers = await self._ask([ask(shard) for shard in range(self._engine.shard_count)])
+        return tuple(answer for answer in answers if isinstance(answer, ShardStatistics))
+
+    def settings_of(self, tenant_id: str) -> TenantSettings:
+        """What is in force for a tenant."""
+        return self._settings.get(tenant_id, self.config.settings)
+
+    async def unready_reasons(self) -> tuple[str, ...]:
+        """Why clients should not be sent here now; empty when they should. Asks every shard for a sign of life."""
+        if self._is_stopping:
+            return ("stopping",)
+        if not self._is_serving:
+            return ("starting",)
+        with trio.move_on_after(READY_TIMEOUT_S):
+            try:
+                await self.statistics()
+            except BrokerError as error:
+                return (str(error),)
+            return ()
+        return (f"a shard has not answered for {READY_TIMEOUT_S:g} s",)
+
+    def begin_stop(self) -> None:
+        """Accept no more connections and be unready; those that are connected go on until open_broker is left."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._engine.stop_listening()
+
+    # How commands travel.
+
+    async def _ask(self, commands: list[Command]) -> list[Answer]:
+        """The answers to commands, each for a shard. All are sent, or none when the first finds no room."""
+        if self._shards_are_told:
+            raise StoppingError("the broker is stopping")
+        with self._replies.expect(len(commands)) as expected, trio.move_on_after(self.config.server.reply_timeout_s):
+            (first, *others), (first_reply, *other_replies) = commands, expected
+            try:
+                first(first_reply.request)
+            except EngineBusy as error:
+                raise BusyError("the command queue of a shard is full") from error
+            for command, pending in zip(others, other_replies, strict=True):
+                await _insist(partial(command, pending.request))
+            return [await pending.wait() for pending in expected]
+        raise LateError(f"no answer from a shard within {self.config.server.reply_timeout_s:g} s")
+
+    # The life of the shards.
+
+    async def _serve(self) -> None:
+        """Run the shards until _stop; owns their threads and pumps. Raises ShardError when one dies or does not end.
+
+        Shards that miss the deadline of _stop are abandoned with their threads: a thread cannot be ended from outside.
+        """
+        with self._scope:
+            async with trio.open_nursery() as decisions:
+                async with trio.open_nursery() as shards:
+                    limiter = trio.CapacityLimiter(self._engine.shard_count)
+                    for shard in range(self._engine.shard_count):
+                        shards.start_soon(self._run_shard, shard, limiter, decisions)
+                decisions.cancel_scope.cancel()  # Their clients are gone.
+        if self._failure is not None:
+            raise self._failure
+        if self.has_abandoned_shards:
+            raise ShardError(f"a shard did not stop within {self.config.server.stop_grace_s + STOP_SLACK_S:g} s")
+
+    @property
+    def has_abandoned_shards(self) -> bool:
+        """Whether threads may still run in the engine, which then must not be closed."""
+        return self._scope.cancelled_caught
+
+    async def _run_shard(self, shard: int, limiter: trio.CapacityLimiter, decisions: trio.Nursery) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pump, shard, decisions)
+            try:
+                await trio.to_thread.run_sync(
+                    self._engine.run_shard,
+                    shard,
+                    thread_name=f"rookery-shard-{shard}",
+                    abandon_on_cancel=True,
+                    limiter=limiter,
+                )
+            except Exception as error:
+                self._fail(shard, f"died: {error!r}", error)
+            if not self._shards_are_told:
+                self._fail(shard, "ended without being told to", None)
+            if self._failure is not None:
+                nursery.cancel_scope.cancel()  # No ShardStopped may ever come.
+
+    def _fail(self, shard: int, reason: str, cause: Exception | None) -> None:
+        _log.critical("shard_died", shard=shard, reason=reason)
+        if self._failure is None:
+            self._failure = ShardError(f"shard {shard} {reason}")
+            self._failure.__cause__ = cause
+        self._stop()
+
+    async def _pump(self, shard: int, decisions: trio.Nursery) -> None:
+        try:
+            await self._hand_on_events(shard, decisions)
+        except Exception as error:  # Our mistake; the threads must still be stopped in order.
+            self._fail(shard, f"lost its event pump: {error!r}", error)
+
+    async def _hand_on_events(self, shard: int, decisions: trio.Nursery) -> None:
+        """Hand on what the shard tells, until it tells that it stops."""
+        descriptor = self._engine.event_descriptor(shard)
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            for index, event in enumerate(self._engine.take_events(shard), start=1):
+                if isinstance(event, Reply):
+                    self._replies.resolve(event)
+                elif isinstance(event, ConnectRequested):
+                    await self.admission.handle(event, decisions)
+                elif isinstance(event, ShardStopped):
+                    _log.info("shard_stopped", shard=shard, aborted_connections=event.aborted)
+                    return
+                if index % EVENTS_PER_CHECKPOINT == 0:
+                    await trio.lowlevel.checkpoint()
+
+    async def _start(self) -> None:
+        """Give the shards their tenants and the listener; they have answered when it returns."""
+        await self.statistics()
+        for tenant_id, settings in self._settings.items():
+            await _insist(partial(self._engine.configure_tenant, tenant_id, settings))
+        await _insist(partial(self._engine.listen, self._listener.fileno()))
+        self._is_serving = True
+        _log.info(
+            "mqtt_listening", address=str(self.mqtt_address), shards=self._engine.shard_count, server_id=self.server_id
+        )
+
+    def _stop(self) -> None:
+        """Tell the shards to say good-bye and return; _serve ends within the grace and a little more."""
+        if self._shards_are_told:
+            return
+        self.begin_stop()
+        grace_s = self.config.server.stop_grace_s
+        self._shards_are_told = True
+        self._engine.stop(round(grace_s * 1000))
+        self._scope.deadline = trio.current_time() + grace_s + STOP_SLACK_S
+
+
+@asynccontextmanager
+async def open_broker(
+    config: Config | None = None, *, authenticator: Authenticator | None = None
+) -> AsyncIterator[Broker]:
+    """A broker that serves MQTT while the block runs, in any trio program; several may run in one process.
+
+    Without config it has the defaults and a free port of the loopback address (broker.mqtt_address). At the end of the
+    block, and when it is cancelled or raises, clients are told, what was accepted is flushed, and everything is
+    closed. It installs no signal handler, configures no log and reads neither environment nor file.
+
+    Raises ListenError, and ShardError when a shard dies, which cancels the block. An error of the block leaves it as it
+    is, not in a group.
+    """
+    if config is None:
+        config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))
+    with open_listener(config.mqtt.bind, config.mqtt.backlog) as listener:
+        engine = Engine(
+            shard_count=config.shards.count,
+            server_id=config.server.id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
+            default_settings=config.settings,
+        )
+        chosen = authenticator or open_authenticator(config.authentication.kind)
+        broker = Broker(config, engine, chosen, listener)
+        try:
+            with only_error():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(broker._serve)
+                    try:
+                        await broker._start()
+                        yield broker
+                    finally:
+                        broker._stop()
+        finally:
+            if not broker.has_abandoned_shards:
+                engine.close()
+
+
+async def _insist(command: Callable[[], None]) -> None:
+    """Give a command to the engine as soon as its queue has room."""
+    while True:
+        try:
+            command()
+            return
+        except EngineBusy:
+            await trio.sleep(RETRY_S)
+
+
+@lru_cache(maxsize=256)
+def _topic_rules(settings: TenantSettings) -> TopicRules:
+    return TopicRules(
+        topic_size_maximum=settings.max_topic_length,
+        level_count_maximum=min(settings.max_topic_levels, 65535),
+        level_size_maximum=min(settings.max_topic_level_length, 65535),
+    )

@@ -1,0 +1,215 @@
+"""The configuration as a typed model: its sections, their keys, defaults and ranges.
+
+Constructing Config reads nothing but its arguments, so that a broker that a test or another program opens does not
+depend on its surroundings; config_sources.load_config reads the places where operators write.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from rookery.core.settings import PROFILES, ProfileName, SettingError, TenantSettings
+
+from .address import Address
+
+MEMORY = "memory"
+SHARD_COUNT_MAXIMUM = 256  # More threads than any machine that was thought of has cores.
+
+KeyPath = tuple[str, ...]  # ("mqtt", "bind")
+SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
+
+
+class ContradictionError(ValueError):
+    """What is wrong with fields that are fine one by one; reported under their paths, not under that of the model."""
+
+    def __init__(self, problems: list[tuple[KeyPath, str]]) -> None:
+        super().__init__("; ".join(message for _, message in problems))
+        self.problems = problems
+
+
+def _parse_address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected HOST:PORT, got {value!r}")
+    return Address.parse(value)
+
+
+def _parse_settings(values: object) -> TenantSettings:
+    if isinstance(values, TenantSettings):
+        return values
+    if not isinstance(values, dict):
+        raise ValueError("expected a table of settings")
+    named = dict(values)
+    profile: ProfileName = named.pop("profile", "default")
+    if profile not in PROFILES:
+        raise ContradictionError([(("profile",), f"expected one of {', '.join(PROFILES)}, got {profile!r}")])
+    return TenantSettings.from_names(named, base=PROFILES[profile])
+
+
+def _check_settings(values: SettingValues) -> SettingValues:
+    TenantSettings.from_names(values)
+    return values
+
+
+def default_shard_count(cpu_count: int) -> int:
+    """One shard on one or two CPUs, else one fewer than CPUs.
+
+    The kernel's side of the network and the control plane want a core of their own; a second shard on two CPUs costs
+    more in messages between shards than it gains.
+    """
+    return max(1, cpu_count - 1)
+
+
+def _count_shards() -> int:
+    return min(default_shard_count(len(os.sched_getaffinity(0))), SHARD_COUNT_MAXIMUM)
+
+
+Bind = Annotated[Address, PlainValidator(_parse_address), PlainSerializer(str)]
+Defaults = Annotated[TenantSettings, PlainValidator(_parse_settings), PlainSerializer(TenantSettings.to_names)]
+
+
+class Section(BaseModel):
+    """What all sections have in common: no unknown keys, no change after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+
+class MqttSection(Section):
+    """`[mqtt]`: the listener of MQTT over TCP."""
+
+    bind: Bind = Field(default=Address("127.0.0.1", 1883), description="address of MQTT over TCP")
+    backlog: int = Field(
+        default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
+    )
+
+
+class ApiSection(Section):
+    """`[api]`: the HTTP listener and what one client of it may use up."""
+
+    bind: Bind = Field(default=Address("127.0.0.1", 8091), description="address of the HTTP API")
+    body_limit_bytes: int = Field(
+        default=262_144, ge=1, le=256 * 1024 * 1024, description="largest request body of any tenant; 413 above it"
+    )
+    # A topic of 65535 bytes and 32 KiB of other headers.
+    header_limit_bytes: int = Field(
+        default=98_304, ge=4096, le=1024 * 1024, description="largest request line and header block; 431 above it"
+    )
+    connections_limit: int = Field(default=1024, ge=1, description="open HTTP connections; more are closed at once")
+    requests_in_work_limit: int = Field(default=256, ge=1, description="requests in work; 503 above it")
+    request_timeout_s: float = Field(default=10.0, gt=0, description="for the request to arrive whole")
+    keep_alive_timeout_s: float = Field(default=30.0, gt=0, description="between two requests of a connection")
+
+
+class DataSection(Section):
+    """`[data]`: where sessions and retained messages are kept."""
+
+    dir: str = Field(default=MEMORY, min_length=1, description=f"directory of durable data, or {MEMORY!r} for none")
+
+    @property
+    def is_memory(self) -> bool:
+        return self.dir == MEMORY
+
+
+class ShardsSection(Section):
+    """`[shards]`: the threads that carry the messages."""
+
+    count: int = Field(
+        default_factory=_count_shards, ge=1, le=SHARD_COUNT_MAXIMUM, description="threads; by default as many as fit"
+    )
+
+
+class AuthenticationSection(Section):
+    """`[authentication]`: who decides about a CONNECT."""
+
+    kind: Literal["development"] = Field(default="development", description="development admits everybody")
+    timeout_s: float = Field(default=10.0, gt=0, description="for one decision; none in time is a refusal")
+    in_work_limit: int = Field(default=1000, ge=1, description="decisions that wait at once; more are refused as busy")
+
+
+class LogSection(Section):
+    """`[log]`: what goes to stderr and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level shown")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto is console on a terminal and JSON lines elsewhere"
+    )
+
+
+class ServerSection(Section):
+    """`[server]`: the process as a whole."""
+
+    id: str = Field(default="", max_length=255, description="names this server to clients of the API; empty = made up")
+    reply_timeout_s: float = Field(default=5.0, gt=0, description="for a shard to answer a command")
+    stop_grace_s: float = Field(default=3.0, ge=0, le=60, description="for clients to take their last bytes at stop")
+
+
+class TenantSection(Section):
+    """`[tenants.NAME]`: what one tenant has otherwise than the others."""
+
+    settings: Annotated[SettingValues, AfterValidator(_check_settings)] = Field(
+        default_factory=dict, description="settings by BifroMQ's names"
+    )
+
+
+class Config(BaseSettings):
+    """The whole configuration. Config() is every default; load_config reads the places where operators write."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+    insecure: bool = Field(default=False, description="listen beyond this machine although nobody is asked who he is")
+    server: ServerSection = ServerSection()
+    mqtt: MqttSection = MqttSection()
+    api: ApiSection = ApiSection()
+    data: DataSection = DataSection()
+    shards: ShardsSection = ShardsSection()
+    authentication: AuthenticationSection = AuthenticationSection()
+    log: LogSection = LogSection()
+    settings: Defaults = PROFILES["default"]
+    tenants: dict[str, TenantSection] = Field(default_factory=dict)
+
+    def settings_of(self, tenant_id: str) -> TenantSettings:
+        """What is in force for a tenant: its own settings on top of `[settings]`."""
+        section = self.tenants.get(tenant_id)
+        if section is None:
+            return self.settings
+        return TenantSettings.from_names(section.settings, base=self.settings)
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> "Config":
+        problems: list[tuple[KeyPath, str]] = []
+        for tenant_id in self.tenants:
+            try:
+                self.settings_of(tenant_id)
+            except SettingError as error:
+                path = ("tenants", tenant_id, "settings")
+                problems.extend(((*path, problem.name), problem.message) for problem in error.problems)
+        if self.authentication.kind == "development" and not self.insecure:
+            problems.extend(
+                (
+                    (section, "bind"),
+                    f"{bind} is open to other machines and the development authenticator admits everybody; "
+                    "bind to 127.0.0.1, or allow it with --insecure (insecure = true)",
+                )
+                for section, bind in (("mqtt", self.mqtt.bind), ("api", self.api.bind))
+                if not bind.is_loopback
+            )
+        if not self.data.is_memory and Path(self.data.dir).exists() and not Path(self.data.dir).is_dir():
+            problems.append((("data", "dir"), f"{self.data.dir} is not a directory"))
+        if problems:
+            raise ContradictionError(problems)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments only: a broker that a test or another program opens must not depend on its surroundings."""
+        return (init_settings,)

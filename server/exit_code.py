@@ -1,0 +1,15 @@
+"""What the process tells its caller."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Above 2 those of sysexits.h, and 128 plus the number of a signal that ended the process at once."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    UNAVAILABLE = 69  # an address cannot be listened on
+    PERMISSION = 77  # the operating system does not let us: a port below 1024, a file
+    CONFIG = 78
+    INTERRUPTED = 130

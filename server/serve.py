@@ -1,0 +1,94 @@
+"""The process: limits, signals, the ready line, exit codes.
+
+What it does at a signal, within 5 s: stop accepting, let HTTP requests in work finish (at most a second), tell the
+clients and flush (server.stop_grace_s), return 0. A second signal ends the process at once.
+"""
+
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from .address import Address
+from .broker import Broker, ShardError, open_broker
+from .config import Config
+from .exit_code import ExitCode
+from .listeners import AddressInUseError, ListenError, ListenPermissionError, open_listener
+from .log import get_logger
+
+NICENESS = 10  # Python bursts of the control plane then cost a message 1 ms at the 99th percentile instead of 4.
+API_BACKLOG = 128
+
+_log = get_logger(__name__)
+
+# Serves HTTP on a listening socket for as long as the context is open; gives the address that it serves.
+Front = Callable[[Broker, socket.socket], AbstractAsyncContextManager[Address]]
+
+
+def run(config: Config, front: Front) -> ExitCode:
+    """Serve until SIGTERM or SIGINT; the whole life of the process after its configuration is known."""
+    _raise_descriptor_limit()
+    if not config.data.is_memory:
+        _log.warning(
+            "data_kept_in_memory",
+            dir=config.data.dir,
+            message="this version has no durable storage: the directory is not written, sessions and retained "
+            "messages end with the process",
+        )
+    try:
+        trio.run(_serve, config, front)
+    except AddressInUseError as error:
+        return _exit(error, ExitCode.UNAVAILABLE)
+    except ListenPermissionError as error:
+        return _exit(error, ExitCode.PERMISSION)
+    except ListenError as error:
+        return _exit(error, ExitCode.UNAVAILABLE)
+    except ShardError as error:
+        return _exit(error, ExitCode.FAILURE)
+    return ExitCode.OK
+
+
+def _exit(error: Exception, code: ExitCode) -> ExitCode:
+    """Say what is wrong in one line for a person: in whatever form the log is, who started us reads this."""
+    print(f"rookery: {error}", file=sys.stderr)
+    return code
+
+
+async def _serve(config: Config, front: Front) -> None:
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        open_listener(config.api.bind, API_BACKLOG) as api_listener,
+    ):
+        async with open_broker(config) as broker, front(broker, api_listener) as api_address:
+            _yield_to_shards()
+            print(f"ready mqtt={broker.mqtt_address} api={api_address}", flush=True)
+            received = await anext(signals)
+            _log.info("stop_requested", signal=signal.Signals(received).name)
+            broker.begin_stop()
+            signal.signal(signal.SIGTERM, _exit_at_once)
+            signal.signal(signal.SIGINT, _exit_at_once)
+        _log.info("server_stopped")
+
+
+def _exit_at_once(signal_number: int, frame: object) -> None:
+    os._exit(128 + signal_number)
+
+
+def _yield_to_shards() -> None:
+    """Make this thread give way to the shards. After they have started: a thread inherits the niceness of its maker."""
+    thread_id = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread_id, os.getpriority(os.PRIO_PROCESS, thread_id) + NICENESS)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open sockets as the operator allows: one connection is one descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _log.debug("descriptor_limit_raised", before=soft, now=hard)
