@@ -29,6 +29,12 @@ cdef struct Message:
     uint32_t payload_size
 
 
+cdef struct EncodedPublish:      # a PUBLISH in World.scratch, written once and copied into many outboxes
+    uint32_t offset              # in the scratch
+    uint32_t size                # bytes; 0 = not encoded yet
+    uint32_t packet_id_offset    # from the beginning of the packet
+
+
 cdef struct Publication:
     Bytes topic                  # borrowed, like all below
     Bytes payload
@@ -38,7 +44,10 @@ cdef struct Publication:
     uint8_t qos
     uint8_t retain
     uint8_t payload_format_indicator
+    uint8_t is_fanout            # goes to several sessions: worth encoding once
     Message *message             # the kept form: NULL until somebody keeps it; one reference is the publication's
+    EncodedPublish encoded[4]    # by 2 * (version is 5.0) + (QoS is not 0)
+    void *congested              # a Link whose outbox is over its high mark; NULL = none
 
 
 cdef inline const uint8_t *message_topic(const Message *message) noexcept nogil:

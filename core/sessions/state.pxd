@@ -42,6 +42,7 @@ cdef enum TimerKind:
     TIMER_CONNECTION = 1     # connect time-out, keep alive or linger of a Connection
     TIMER_SESSION = 2        # will delay or session expiry of a Session
     TIMER_RETAINED = 3       # message expiry of a retained message
+    TIMER_LISTENER = 4       # a Listener that ran out of descriptors tries again
 
 
 cdef struct Subscription:        # one of a session's; the place in the array is its subscription index
@@ -51,6 +52,7 @@ cdef struct Subscription:        # one of a session's; the place in the array is
     uint8_t qos                  # granted
     uint8_t flags                # SubscriptionFlag
     uint8_t retain_handling
+    uint32_t next_same           # 1 + place of another subscription with the same filter id (shared ones); 0 = none
     SharedGroup *group           # NULL unless shared
 
 
@@ -77,7 +79,8 @@ cdef struct RouteTable:
 
 
 cdef struct SharedGroup:         # the members of $share/{share_name}/{topic_filter} on this shard
-    SharedGroup *next            # of the same topic filter
+    Tenant *tenant
+    uint64_t hash                # of filter id and share name: key in Tenant.groups
     uint32_t filter_id
     uint32_t route_index         # of the group's own Route
     uint32_t member_count
@@ -85,7 +88,7 @@ cdef struct SharedGroup:         # the members of $share/{share_name}/{topic_fil
     Route *members               # target is the Session
     uint32_t turn                # where the search for the least loaded begins, so that equals take turns
     uint8_t is_ordered           # $oshare
-    uint16_t name_size           # bytes; the share name follows the struct
+    uint32_t name_size           # bytes; the share name follows the struct
 
 
 cdef struct Link:                # the connection as its session sees it
@@ -101,6 +104,8 @@ cdef struct Link:                # the connection as its session sees it
 cdef struct Will:
     Message *message
     uint32_t delay_interval      # seconds
+    uint32_t message_expiry_interval  # seconds, counted from its publication
+    uint8_t has_message_expiry
     uint8_t is_armed             # the connection is gone, the delay is running
 
 
@@ -148,7 +153,7 @@ cdef struct Counters:            # per tenant and shard
 cdef struct SharedTenant:        # what the shards share of a tenant
     SubscriptionTree *tree
     uint64_t hash                # of the tenant id; decides the home shard
-    uint32_t references          # shards that know the tenant, and mails under way; under the registry's mutex
+    uint32_t references          # shards that know the tenant, and mails under way; atomic, see registry.pyx
     uint16_t id_size
     uint8_t *id                  # owned
 
@@ -159,9 +164,11 @@ cdef struct Tenant:
     Settings settings
     PointerMap sessions          # key_hash -> Session
     RouteTable routes
+    PointerMap groups            # hash of filter id and share name -> SharedGroup
     RetainedTree *retained       # on the tenant's home shard, made with the first message; else NULL
     uint64_t retained_bytes
     uint64_t users               # connections, sessions, retained messages, walks: the tenant goes when there is none
+    uint8_t is_configured        # settings of its own: it stays, one user more
     uint64_t subscription_count
     Counters counters
 

@@ -1,0 +1,513 @@
+"""Engine: the Python face of the core. What server and api may call; engine.pyi has the signatures.
+
+Methods put commands into the queues of shards and return at once; answers and requests come back as the dataclasses
+of rookery.core.events from take_events. run_shard is the one method that stays: it gives the GIL up and turns until
+the shard has stopped.
+"""
+
+import itertools
+import os
+import time
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+from rookery.core.sessions.message cimport Publication, message_new
+from rookery.core.sessions.settings cimport Settings
+from rookery.core.shards.admission cimport owner_shard, session_key_hash
+from rookery.core.shards.mailbox cimport shard_wake
+from rookery.core.shards.queues cimport (
+    command_free, command_new, command_put, event_string, event_take_all,
+)
+from rookery.core.shards.registry cimport registry_clear, registry_init
+from rookery.core.shards.shard cimport shard_free, shard_new
+from rookery.core.shards.state cimport (
+    COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CONFIGURE, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN,
+    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMANDS_QUEUED,
+    EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
+    Command, Event, MemoryLink, Shard, Universe,
+)
+from rookery.core.shards.transport cimport memory_link_new, memory_link_release
+from rookery.core.shards.turn cimport clock_ms, shard_run, shard_turn
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
+from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
+
+from rookery.core.events import (
+    ConnectRequested, PublishOutcome, Reply, SessionInfo, ShardStatistics, ShardStopped,
+)
+from rookery.core.settings import TenantSettings
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t read(int descriptor, void *data, size_t size)
+
+cdef enum:
+    _HANDLE_SHARD_BIT = 56     # of a connection handle, see connection_handle
+    _SHARDS_MAXIMUM = 64       # bits of a shard mask
+    _STRING_SIZE_MAXIMUM = 65535
+
+
+class EngineBusy(Exception):
+    """The command queue of a shard is full; nothing was done."""
+
+
+cdef Bytes _view(bytes data):
+    """Borrows: data must stay alive."""
+    cdef Bytes string
+    string.data = <const uint8_t *> PyBytes_AS_STRING(data)
+    string.size = PyBytes_GET_SIZE(data)
+    return string
+
+
+cdef bytes _name(str text, str what):
+    cdef bytes encoded = text.encode()
+    if len(encoded) > _STRING_SIZE_MAXIMUM:
+        raise ValueError(f"{what} has {len(encoded)} bytes, the limit is {_STRING_SIZE_MAXIMUM}")
+    return encoded
+
+
+cdef bytes _taken(const Event *event, uint32_t number):
+    cdef Bytes string = event_string(event, number)
+    return (<const char *> string.data)[:string.size]
+
+
+cdef void _compile(object settings, Settings *out) except *:
+    """The settings of a tenant as the core reads them. Values beyond what the core can count mean no limit."""
+    memset(out, 0, sizeof(Settings))
+    out.topic_limits.topic_size_maximum = <uint16_t> min(settings.max_topic_length, 65535)
+    out.topic_limits.level_count_maximum = <uint16_t> min(settings.max_topic_levels, 65535)
+    out.topic_limits.level_size_maximum = <uint16_t> min(settings.max_topic_level_length, 65535)
+    out.mqtt3_enabled = settings.mqtt3_enabled
+    out.mqtt4_enabled = settings.mqtt4_enabled
+    out.mqtt5_enabled = settings.mqtt5_enabled
+    out.force_transient = settings.force_transient
+    out.payload_format_validation_enabled = settings.payload_format_validation_enabled
+    out.retain_enabled = settings.retain_enabled
+    out.wildcard_subscription_enabled = settings.wildcard_subscription_enabled
+    out.subscription_identifier_enabled = settings.subscription_identifier_enabled
+    out.shared_subscription_enabled = settings.shared_subscription_enabled
+    out.maximum_qos = settings.maximum_qos
+    out.qos0_drop_oldest = settings.qos0_drop_oldest
+    out.no_lwt_when_server_shutting_down = settings.no_lwt_when_server_shutting_down
+    out.max_topic_alias = settings.max_topic_alias
+    out.receiving_maximum = settings.receiving_maximum
+    out.min_keep_alive_seconds = settings.min_keep_alive_seconds
+    out.max_topic_filters_per_sub = settings.max_topic_filters_per_sub
+    out.max_topic_filters_per_inbox = settings.max_topic_filters_per_inbox
+    out.max_shared_group_members = settings.max_shared_group_members
+    out.max_group_fanout = settings.max_group_fanout
+    out.max_last_will_bytes = settings.max_last_will_bytes
+    out.max_user_payload_bytes = settings.max_user_payload_bytes
+    out.max_session_expiry_seconds = settings.max_session_expiry_seconds
+    out.min_session_expiry_seconds = settings.min_session_expiry_seconds
+    out.session_inbox_size = settings.session_inbox_size
+    out.retain_message_match_limit = settings.retain_message_match_limit
+    out.max_resend_times = settings.max_resend_times
+    out.resend_timeout_seconds = settings.resend_timeout_seconds
+    out.in_bound_bandwidth = settings.in_bound_bandwidth
+    out.out_bound_bandwidth = settings.out_bound_bandwidth
+    out.msg_pub_per_sec = settings.msg_pub_per_sec
+
+
+cdef object _session_info(const Event *event, tuple session_key):
+    tenant_id, user_id, client_id = session_key
+    return SessionInfo(
+        tenant_id=tenant_id,
+        user_id=user_id,
+        client_id=client_id,
+        protocol_version=event.flags[0],
+        is_online=bool(event.flags[1]),
+        is_persistent=bool(event.flags[2]),
+        channel_id=f"{event.numbers[0]:016x}" if event.flags[1] else "",
+        peer=_taken(event, 1).decode(),
+        attributes=_taken(event, 0),
+        subscription_count=event.numbers[1],
+        inbox_count=event.numbers[2],
+        inflight_count=event.numbers[3],
+        session_expiry_interval=event.numbers[4],
+        keep_alive=event.numbers[5],
+        connected_at_ms=event.numbers[6],
+        detached_at_ms=None if event.flags[1] else event.numbers[7],
+    )
+
+
+cdef object _connect_requested(const Event *event):
+    return ConnectRequested(
+        connection=event.request,
+        listener_id=event.numbers[0],
+        peer=_taken(event, 0).decode(),
+        protocol_version=event.flags[0],
+        client_id=_taken(event, 1).decode(),
+        username=_taken(event, 2).decode() if event.flags[2] else None,
+        password=_taken(event, 3) if event.flags[3] else None,
+        clean_start=bool(event.flags[1]),
+    )
+
+
+cdef object _statistics(const Event *event, uint32_t shard):
+    return ShardStatistics(
+        shard=shard,
+        connections=event.numbers[0],
+        sessions=event.numbers[1],
+        tenants=event.numbers[2],
+        subscriptions=event.numbers[3],
+        retained_messages=event.numbers[4],
+        messages_received=event.numbers[5],
+        messages_sent=event.numbers[6],
+        messages_dropped=event.numbers[7],
+        bytes_received=event.numbers[8],
+        bytes_sent=event.numbers[9],
+        turns=event.numbers[10],
+    )
+
+
+cdef class Engine:
+    """All shards of one process. See engine.pyi."""
+
+    cdef Universe *_universe
+    cdef uint32_t _running            # shards inside run_shard
+    cdef dict _links                  # number -> address of a MemoryLink
+    cdef object _link_numbers
+    cdef dict _asked                  # request -> session key, for the answer to find_session
+    cdef readonly int shard_count
+    cdef readonly str server_id
+
+    def __cinit__(self, *, int shard_count=1, str server_id="", object default_settings=None):
+        cdef bytes seed = os.urandom(16)
+        cdef uint32_t index
+        if not 1 <= shard_count <= _SHARDS_MAXIMUM:
+            raise ValueError(f"shard_count is {shard_count}, it must be 1 to {_SHARDS_MAXIMUM}")
+        self.shard_count = shard_count
+        self.server_id = server_id
+        self._links = {}
+        self._link_numbers = itertools.count(1)
+        self._asked = {}
+        self._universe = <Universe *> calloc(1, sizeof(Universe))
+        if self._universe == NULL:
+            raise MemoryError
+        registry_init(&self._universe.registry)
+        memcpy(&self._universe.key, PyBytes_AS_STRING(seed), 16)
+        self._universe.wall_offset_ms = time.time_ns() // 1_000_000 - clock_ms()
+        _compile(default_settings or TenantSettings(), &self._universe.default_settings)
+        self._universe.reclaim = reclaim_new(shard_count)
+        self._universe.shards = <Shard **> calloc(shard_count, sizeof(Shard *))
+        if self._universe.reclaim == NULL or self._universe.shards == NULL:
+            raise MemoryError
+        self._universe.shard_count = shard_count
+        for index in range(<uint32_t> shard_count):
+            self._universe.shards[index] = shard_new(self._universe, index)
+            if self._universe.shards[index] == NULL:
+                raise OSError("a shard cannot be made: out of memory or of file descriptors")
+
+    def __dealloc__(self):
+        self._free()
+
+    cdef void _free(self) noexcept:
+        cdef uint32_t index
+        cdef Universe *universe = self._universe
+        if universe == NULL:
+            return
+        self._universe = NULL
+        for number in tuple(self._links):
+            memory_link_release(<MemoryLink *> <size_t> self._links.pop(number))
+        if universe.shards != NULL:
+            for index in range(universe.shard_count):
+                if universe.shards[index] != NULL:
+                    shard_free(universe.shards[index])
+        # Everything that was unlinked is released before what holds it.
+        if universe.reclaim != NULL:
+            reclaim_free(universe.reclaim)
+        registry_clear(&universe.registry)
+        free(universe.shards)
+        free(universe)
+
+    def close(self):
+        """Free everything. No shard may run."""
+        if self._running:
+            raise RuntimeError(f"{self._running} shards are still running")
+        self._free()
+
+    cdef Shard *_shard(self, uint32_t shard) except NULL:
+        if self._universe == NULL:
+            raise RuntimeError("the engine is closed")
+        if shard >= self._universe.shard_count:
+            raise ValueError(f"shard is {shard}, there are {self._universe.shard_count}")
+        return self._universe.shards[shard]
+
+    cdef int _put(self, uint32_t shard, Command *command, uint32_t limit=COMMANDS_QUEUED) except -1:
+        if command == NULL:
+            raise MemoryError
+        if command_put(self._universe.shards[shard], command, limit) != 0:
+            command_free(command)
+            raise EngineBusy(f"{limit} commands wait for shard {shard}")
+        return 0
+
+    # Running
+
+    def run_shard(self, uint32_t shard):
+        cdef Shard *running = self._shard(shard)
+        self._running += 1
+        try:
+            with nogil:
+                shard_run(running)
+        finally:
+            self._running -= 1
+
+    def turn(self, uint32_t shard, uint64_t now_ms):
+        cdef Shard *turning = self._shard(shard)
+        cdef bint goes_on
+        with nogil:
+            goes_on = shard_turn(turning, now_ms)
+        return goes_on
+
+    def stop(self, uint64_t grace_ms=3000):
+        cdef uint32_t shard
+        cdef Command *command
+        for shard in range(<uint32_t> self.shard_count):
+            self._shard(shard)
+            command = command_new(COMMAND_STOP, NULL, 0)
+            if command == NULL:
+                raise MemoryError
+            command.number = grace_ms
+            self._put(shard, command, 0)
+
+    # Events
+
+    def event_descriptor(self, uint32_t shard):
+        return self._shard(shard).events.wake_descriptor
+
+    def take_events(self, uint32_t shard):
+        cdef Shard *source = self._shard(shard)
+        cdef uint64_t count
+        cdef Event *event
+        cdef Event *following
+        cdef list events = []
+        read(source.events.wake_descriptor, &count, sizeof(count))
+        event = event_take_all(source)
+        try:
+            while event != NULL:
+                following = event.next
+                try:
+                    events.append(self._decode(event, shard))
+                finally:
+                    free(event)
+                    event = following
+        finally:
+            # Only when an event could not be decoded: the others are not leaked.
+            while event != NULL:
+                following = event.next
+                free(event)
+                event = following
+        return events
+
+    cdef object _decode(self, const Event *event, uint32_t shard):
+        if event.kind == EVENT_CONNECT_REQUESTED:
+            return _connect_requested(event)
+        if event.kind == EVENT_PUBLISHED:
+            return Reply(event.request, PublishOutcome(
+                matched=event.numbers[0], queued=event.numbers[1], dropped=event.numbers[2],
+                retained=bool(event.numbers[3])))
+        if event.kind == EVENT_SESSION:
+            return Reply(event.request, _session_info(event, self._asked.pop(event.request)))
+        if event.kind == EVENT_NO_SESSION:
+            self._asked.pop(event.request)
+            return Reply(event.request, None)
+        if event.kind == EVENT_STATISTICS:
+            return Reply(event.request, _statistics(event, shard))
+        assert event.kind == EVENT_STOPPED
+        return ShardStopped(shard, event.numbers[0])
+
+    # Commands
+
+    def listen(self, int descriptor, uint32_t listener_id=0):
+        cdef uint32_t shard
+        cdef Command *command
+        for shard in range(<uint32_t> self.shard_count):
+            self._shard(shard)
+            command = command_new(COMMAND_LISTEN, NULL, 0)
+            if command != NULL:
+                command.descriptor = descriptor
+                command.listener_id = listener_id
+            self._put(shard, command)
+
+    def stop_listening(self):
+        cdef uint32_t shard
+        for shard in range(<uint32_t> self.shard_count):
+            self._shard(shard)
+            self._put(shard, command_new(COMMAND_STOP_LISTENING, NULL, 0), 0)
+
+    def adopt(self, int descriptor, uint32_t listener_id=0):
+        # The session's key is not known before the CONNECT; the connection moves then.
+        cdef uint32_t shard = <uint32_t> descriptor % <uint32_t> self.shard_count
+        cdef Command *command
+        self._shard(shard)
+        command = command_new(COMMAND_ADOPT, NULL, 0)
+        if command != NULL:
+            command.descriptor = descriptor
+            command.listener_id = listener_id
+        self._put(shard, command)
+
+    def admit(self, uint64_t connection, *, str tenant_id, str user_id, bytes attributes=b"{}"):
+        cdef bytes tenant = _name(tenant_id, "tenant_id")
+        cdef bytes user = _name(user_id, "user_id")
+        cdef Bytes strings[3]
+        cdef Command *command
+        if not tenant:
+            raise ValueError("tenant_id is empty")
+        self._shard(<uint32_t> (connection >> _HANDLE_SHARD_BIT))
+        strings[0] = _view(tenant)
+        strings[1] = _view(user)
+        strings[2] = _view(attributes)
+        command = command_new(COMMAND_ADMIT, strings, 3)
+        if command != NULL:
+            command.request = connection
+        # As many verdicts as CONNECTs that wait: bounded by that.
+        self._put(<uint32_t> (connection >> _HANDLE_SHARD_BIT), command, 0)
+
+    def refuse(self, uint64_t connection, int reason_code, str reason_string=""):
+        cdef bytes reason = _name(reason_string, "reason_string")
+        cdef Bytes strings[1]
+        cdef Command *command
+        if not 0x80 <= reason_code <= 0xFF:
+            raise ValueError(f"reason_code is {reason_code:#04x}, a refusal has 0x80 to 0xff")
+        self._shard(<uint32_t> (connection >> _HANDLE_SHARD_BIT))
+        strings[0] = _view(reason)
+        command = command_new(COMMAND_REFUSE, strings, 1)
+        if command != NULL:
+            command.request = connection
+            command.reason_code = <uint8_t> reason_code
+        self._put(<uint32_t> (connection >> _HANDLE_SHARD_BIT), command, 0)
+
+    def configure_tenant(self, str tenant_id, object settings):
+        cdef bytes tenant = _name(tenant_id, "tenant_id")
+        cdef Settings compiled
+        cdef Bytes strings[1]
+        cdef uint32_t shard
+        cdef Command *command
+        _compile(settings, &compiled)
+        strings[0] = _view(tenant)
+        for shard in range(<uint32_t> self.shard_count):
+            self._shard(shard)
+            command = command_new(COMMAND_CONFIGURE, strings, 1)
+            if command != NULL:
+                command.settings = compiled
+            self._put(shard, command)
+
+    def publish(
+        self, uint64_t request, uint32_t shard, *, str tenant_id, str topic, bytes payload, int qos=0,
+        bint retain=False, object message_expiry_interval=None,
+    ):
+        cdef bytes tenant = _name(tenant_id, "tenant_id")
+        cdef bytes name = _name(topic, "topic")
+        cdef Publication publication
+        cdef Bytes strings[1]
+        cdef Command *command
+        if not 0 <= qos <= 2:
+            raise ValueError(f"qos is {qos}, it must be 0, 1 or 2")
+        self._shard(shard)
+        memset(&publication, 0, sizeof(publication))
+        publication.topic = _view(name)
+        publication.payload = _view(payload)
+        publication.qos = <uint8_t> qos
+        publication.retain = retain
+        strings[0] = _view(tenant)
+        command = command_new(COMMAND_PUBLISH, strings, 1)
+        if command != NULL:
+            command.request = request
+            command.number = 0 if message_expiry_interval is None else message_expiry_interval
+            command.message = message_new(&publication)
+            if command.message == NULL:
+                command_free(command)
+                command = NULL
+        self._put(shard, command)
+
+    def find_session(self, uint64_t request, *, str tenant_id, str user_id, str client_id):
+        cdef bytes tenant = _name(tenant_id, "tenant_id")
+        cdef bytes user = _name(user_id, "user_id")
+        cdef bytes client = _name(client_id, "client_id")
+        cdef Bytes strings[3]
+        cdef Command *command
+        cdef uint32_t shard
+        self._shard(0)
+        strings[0] = _view(tenant)
+        strings[1] = _view(user)
+        strings[2] = _view(client)
+        shard = owner_shard(
+            self._universe.shards[0], strings[0],
+            session_key_hash(self._universe.shards[0], strings[1], strings[2]))
+        command = command_new(COMMAND_FIND_SESSION, strings, 3)
+        if command != NULL:
+            command.request = request
+        self._asked[request] = (tenant_id, user_id, client_id)
+        try:
+            self._put(shard, command)
+        except BaseException:
+            del self._asked[request]
+            raise
+
+    def statistics(self, uint64_t request, uint32_t shard):
+        cdef Command *command
+        self._shard(shard)
+        command = command_new(COMMAND_STATISTICS, NULL, 0)
+        if command != NULL:
+            command.request = request
+        self._put(shard, command)
+
+    # Connections without a socket
+
+    def connect_memory(self, uint32_t shard=0):
+        cdef MemoryLink *link
+        cdef Command *command
+        self._shard(shard)
+        link = memory_link_new()
+        command = command_new(COMMAND_LINK, NULL, 0)
+        if link == NULL or command == NULL:
+            raise MemoryError
+        command.memory = link
+        self._put(shard, command)
+        number = next(self._link_numbers)
+        self._links[number] = <size_t> link
+        return number
+
+    cdef MemoryLink *_link(self, object number) except NULL:
+        return <MemoryLink *> <size_t> self._links[number]
+
+    def feed(self, object link, bytes data):
+        cdef MemoryLink *memory = self._link(link)
+        cdef uint32_t shard
+        cdef uint8_t *incoming
+        mutex_lock(&memory.mutex)
+        incoming = <uint8_t *> realloc(memory.incoming, memory.incoming_size + len(data) + 1)
+        if incoming != NULL:
+            memory.incoming = incoming
+            memcpy(incoming + memory.incoming_size, PyBytes_AS_STRING(data), len(data))
+            memory.incoming_size += len(data)
+        mutex_unlock(&memory.mutex)
+        if incoming == NULL:
+            raise MemoryError
+        # Whichever shard it lives on by now.
+        for shard in range(<uint32_t> self.shard_count):
+            shard_wake(self._universe.shards[shard])
+
+    def collect(self, object link):
+        cdef MemoryLink *memory = self._link(link)
+        mutex_lock(&memory.mutex)
+        try:
+            return (<const char *> memory.outgoing)[:memory.outgoing_size] if memory.outgoing_size else b""
+        finally:
+            memory.outgoing_size = 0
+            mutex_unlock(&memory.mutex)
+
+    def hang_up(self, object link):
+        cdef MemoryLink *memory = self._link(link)
+        cdef uint32_t shard
+        mutex_lock(&memory.mutex)
+        memory.is_hung_up = 1
+        mutex_unlock(&memory.mutex)
+        for shard in range(<uint32_t> self.shard_count):
+            shard_wake(self._universe.shards[shard])
+
+    def is_link_open(self, object link):
+        return not self._link(link).is_closed

@@ -1,0 +1,193 @@
+"""See publish.pxd.
+
+Most topics match one filter on this shard: its routes are walked and each is delivered to at once. Where several
+filters match, the routes are first folded into targets, one per session: a stamp in the session says whether this
+publication has met it before, and where its target stands. Both ways cost O(routes) and allocate nothing when warm.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc, free, realloc
+
+from rookery.core.sessions.groups cimport group_pick
+from rookery.core.sessions.message cimport Publication
+from rookery.core.sessions.routes cimport route_at, routes_of
+from rookery.core.sessions.session cimport DELIVERY_DROPPED, DELIVERY_QUEUED, DeliveryResult, session_deliver
+from rookery.core.sessions.state cimport (
+    HAS_SUBSCRIPTION_ID, IS_SHARED, NO_LOCAL, RETAIN_AS_PUBLISHED, Route, RouteList, Session, SharedGroup, Target,
+    TargetId, Tenant, World,
+)
+from rookery.core.topics.cache cimport MatchEntry, cache_match
+from rookery.core.topics.tree cimport tree_shard_mask
+
+cdef enum:
+    _IDS_ON_STACK = 16
+
+
+cdef inline void _count(Outcome *outcome, DeliveryResult result) noexcept nogil:
+    outcome.matched += 1
+    if result == DELIVERY_QUEUED:
+        outcome.queued += 1
+    elif result == DELIVERY_DROPPED:
+        outcome.dropped += 1
+
+
+cdef inline void _deliver_route(Publication *publication, const Route *route, Outcome *outcome) noexcept nogil:
+    cdef Session *session = <Session *> route.target
+    cdef uint32_t subscription_id
+    cdef uint32_t id_count = 0
+    if route.flags:
+        if route.flags & NO_LOCAL and publication.publisher == session.serial:
+            return  # [MQTT-3.8.3-3]
+        if route.flags & HAS_SUBSCRIPTION_ID:
+            subscription_id = session.subscriptions[route.subscription_index].subscription_id
+            id_count = 1
+    _count(outcome, session_deliver(
+        session, publication,
+        route.qos if route.qos < publication.qos else publication.qos,
+        publication.retain if route.flags & RETAIN_AS_PUBLISHED else 0,
+        &subscription_id, id_count,
+    ))
+
+
+cdef void _deliver_list(Publication *publication, RouteList *routes, Outcome *outcome) noexcept nogil:
+    cdef uint32_t index
+    cdef const Route *route
+    publication.is_fanout = routes.count > 1
+    for index in range(routes.count):
+        route = route_at(routes, index)
+        if route.flags & IS_SHARED:
+            route = group_pick(<SharedGroup *> route.target, publication.publisher)
+            if route == NULL:
+                continue
+        _deliver_route(publication, route, outcome)
+
+
+# Several filters
+
+cdef Target *_target_of(World *world, Session *session) noexcept nogil:
+    cdef uint32_t capacity
+    cdef Target *targets
+    if session.match_stamp == world.publication_stamp:
+        return &world.targets[session.match_index]
+    if world.target_count == world.target_capacity:
+        capacity = world.target_capacity * 2 if world.target_capacity > 0 else 64
+        targets = <Target *> realloc(world.targets, capacity * sizeof(Target))
+        if targets == NULL:
+            return NULL
+        world.targets = targets
+        world.target_capacity = capacity
+    targets = &world.targets[world.target_count]
+    targets.session = session
+    targets.qos = 0
+    targets.retain_as_published = 0
+    targets.id_first = 0
+    targets.id_count = 0
+    session.match_stamp = world.publication_stamp
+    session.match_index = world.target_count
+    world.target_count += 1
+    return targets
+
+
+cdef void _chain_id(World *world, Target *target, uint32_t subscription_id) noexcept nogil:
+    cdef uint32_t capacity
+    cdef TargetId *ids
+    if world.target_id_count == world.target_id_capacity:
+        capacity = world.target_id_capacity * 2 if world.target_id_capacity > 0 else 64
+        ids = <TargetId *> realloc(world.target_ids, capacity * sizeof(TargetId))
+        if ids == NULL:
+            return
+        world.target_ids = ids
+        world.target_id_capacity = capacity
+    world.target_ids[world.target_id_count].subscription_id = subscription_id
+    world.target_ids[world.target_id_count].next = target.id_first
+    world.target_id_count += 1
+    target.id_first = world.target_id_count
+    target.id_count += 1
+
+
+cdef void _fold_list(World *world, Publication *publication, RouteList *routes, Outcome *outcome) noexcept nogil:
+    cdef uint32_t index
+    cdef const Route *route
+    cdef Session *session
+    cdef Target *target
+    for index in range(routes.count):
+        route = route_at(routes, index)
+        if route.flags & IS_SHARED:
+            # A shared subscription is a delivery of its own, beside the session's other ones.
+            route = group_pick(<SharedGroup *> route.target, publication.publisher)
+            if route != NULL:
+                _deliver_route(publication, route, outcome)
+            continue
+        session = <Session *> route.target
+        if route.flags & NO_LOCAL and publication.publisher == session.serial:
+            continue
+        target = _target_of(world, session)
+        if target == NULL:
+            outcome.matched += 1
+            outcome.dropped += 1
+            continue
+        if route.qos > target.qos:
+            target.qos = route.qos
+        if route.flags & RETAIN_AS_PUBLISHED:
+            target.retain_as_published = 1
+        if route.flags & HAS_SUBSCRIPTION_ID:
+            _chain_id(world, target, session.subscriptions[route.subscription_index].subscription_id)
+
+
+cdef void _deliver_target(World *world, Publication *publication, Target *target, Outcome *outcome) noexcept nogil:
+    cdef uint32_t on_stack[_IDS_ON_STACK]
+    cdef uint32_t *ids = on_stack
+    cdef uint32_t count = target.id_count
+    cdef uint32_t link = target.id_first
+    cdef uint32_t index
+    if count > _IDS_ON_STACK:
+        ids = <uint32_t *> malloc(count * sizeof(uint32_t))
+        if ids == NULL:
+            ids = on_stack
+            count = _IDS_ON_STACK
+    for index in range(count):
+        ids[index] = world.target_ids[link - 1].subscription_id
+        link = world.target_ids[link - 1].next
+    _count(outcome, session_deliver(
+        target.session, publication,
+        target.qos if target.qos < publication.qos else publication.qos,
+        publication.retain if target.retain_as_published else 0,
+        ids, count,
+    ))
+    if ids != on_stack:
+        free(ids)
+
+
+cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outcome) noexcept nogil:
+    cdef World *world = tenant.world
+    cdef const MatchEntry *entry = cache_match(
+        world.cache, tenant.shared.tree, publication.topic.data, publication.topic.size)
+    cdef RouteList *routes
+    cdef RouteList *only = NULL
+    cdef uint32_t index
+    cdef uint32_t list_count = 0
+    if entry == NULL or entry.count == 0:
+        return
+    for index in range(entry.count):
+        routes = routes_of(&tenant.routes, entry.ids[index])
+        if routes != NULL and routes.count > 0:
+            only = routes
+            list_count += 1
+        if world.shard_count > 1:
+            outcome.other_shards |= tree_shard_mask(tenant.shared.tree, entry.ids[index])
+    outcome.other_shards &= ~(<uint64_t> 1 << world.shard)
+    if list_count == 1:
+        _deliver_list(publication, only, outcome)
+        return
+    if list_count == 0:
+        return
+    world.publication_stamp += 1
+    world.target_count = 0
+    world.target_id_count = 0
+    publication.is_fanout = True
+    for index in range(entry.count):
+        routes = routes_of(&tenant.routes, entry.ids[index])
+        if routes != NULL and routes.count > 0:
+            _fold_list(world, publication, routes, outcome)
+    for index in range(world.target_count):
+        _deliver_target(world, publication, &world.targets[index], outcome)

@@ -1,0 +1,99 @@
+"""See retain.pxd."""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+
+from rookery.core.sessions.message cimport NEVER, Message, Publication, message_release, message_size, message_topic
+from rookery.core.sessions.message cimport publication_keep
+from rookery.core.sessions.state cimport TIMER_RETAINED, Tenant
+from rookery.core.structures.timers cimport Timer, wheel_arm, wheel_cancel
+from rookery.core.topics.retained cimport (
+    RetainedWalk, retained_free, retained_new, retained_remove, retained_set, retained_walk_all, retained_walk_free,
+    retained_walk_next,
+)
+
+cdef enum:
+    _BATCH = 256
+
+
+cdef void _forget(Retained *retained) noexcept nogil:
+    """What is no longer in the tree."""
+    cdef Tenant *tenant = retained.tenant
+    tenant.retained_bytes -= message_size(retained.message)
+    tenant.users -= 1
+    if retained.timer != NULL:
+        wheel_cancel(tenant.world.wheel, retained.timer)
+        free(retained.timer)
+    message_release(retained.message)
+    free(retained)
+
+
+cdef int _clear(Tenant *tenant, Publication *publication) noexcept nogil:
+    cdef Retained *retained
+    if tenant.retained != NULL:
+        retained = <Retained *> retained_remove(tenant.retained, publication.topic.data, publication.topic.size)
+        if retained != NULL:
+            _forget(retained)
+    return RETAIN_CLEARED
+
+
+cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
+    cdef Retained *retained
+    cdef void *previous
+    if publication.payload.size == 0:
+        return _clear(tenant, publication)
+    if tenant.retained == NULL:
+        tenant.retained = retained_new(tenant.world.key)
+        if tenant.retained == NULL:
+            return RETAIN_NO_MEMORY
+    retained = <Retained *> calloc(1, sizeof(Retained))
+    if retained == NULL:
+        return RETAIN_NO_MEMORY
+    retained.tenant = tenant
+    retained.message = publication_keep(publication)
+    if retained.message != NULL and publication.expires_at_ms != NEVER:
+        retained.timer = <Timer *> calloc(1, sizeof(Timer))
+    if (
+        retained.message == NULL
+        or (publication.expires_at_ms != NEVER and retained.timer == NULL)
+        or retained_set(
+            tenant.retained, publication.topic.data, publication.topic.size, retained, &previous) != 0
+    ):
+        message_release(retained.message)
+        free(retained.timer)
+        free(retained)
+        return RETAIN_NO_MEMORY
+    if retained.timer != NULL:
+        retained.timer.owner = retained
+        retained.timer.kind = TIMER_RETAINED
+        wheel_arm(tenant.world.wheel, retained.timer, publication.expires_at_ms)
+    tenant.retained_bytes += message_size(retained.message)
+    tenant.users += 1
+    if previous != NULL:
+        _forget(<Retained *> previous)
+    return RETAIN_STORED
+
+
+cdef void retained_expire(Retained *retained) noexcept nogil:
+    cdef Tenant *tenant = retained.tenant
+    retained_remove(tenant.retained, message_topic(retained.message), retained.message.topic_size)
+    _forget(retained)
+
+
+cdef void tenant_drop_retained(Tenant *tenant) noexcept nogil:
+    cdef void *batch[_BATCH]
+    cdef RetainedWalk *walk
+    cdef bint is_done = False
+    cdef uint32_t count, index
+    if tenant.retained == NULL:
+        return
+    walk = retained_walk_all(tenant.retained)
+    # Without memory for the walk the messages are leaked rather than left dangling: the process is ending.
+    while walk != NULL and not is_done:
+        count = retained_walk_next(walk, batch, _BATCH, _BATCH, &is_done)
+        for index in range(count):
+            _forget(<Retained *> batch[index])
+    if walk != NULL:
+        retained_walk_free(walk)
+    retained_free(tenant.retained)
+    tenant.retained = NULL

@@ -1,0 +1,476 @@
+"""See session.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from rookery.core.sessions.inbox cimport (
+    Delivery, delivery_clear, inbox_clear, inbox_drop_oldest_qos0, inbox_is_empty, inbox_pop, inbox_push,
+)
+from rookery.core.sessions.inflight cimport (
+    NO_PACKET_ID, PUBACK_DUE, PUBCOMP_DUE, PUBREC_DUE, InflightSlot, inflight_add, inflight_clear, inflight_find,
+    inflight_next_unsent, inflight_received, inflight_remove, inflight_rewind, inflight_trim,
+)
+from rookery.core.sessions.message cimport (
+    NEVER, EncodedPublish, Message, Publication, message_release, publication_end, publication_keep, publication_of,
+)
+from rookery.core.sessions.outbox cimport (
+    REFERENCE_SIZE, Outbox, outbox_commit, outbox_refer, outbox_reserve,
+)
+from rookery.core.sessions.settings cimport Settings
+from rookery.core.sessions.state cimport TIMER_SESSION, Link, Session, Tenant, World
+from rookery.core.sessions.subscriptions cimport session_unsubscribe_all
+from rookery.core.structures.packet_ids cimport packet_ids_free
+from rookery.core.structures.pointer_map cimport (
+    pointer_map_add, pointer_map_first, pointer_map_next, pointer_map_remove,
+)
+from rookery.core.structures.timers cimport wheel_cancel
+from rookery.core.wire.encode cimport (
+    ACKNOWLEDGEMENT_SIZE_MAXIMUM, OutgoingPublish, encode_acknowledgement, encode_publish, encode_publish_head,
+    size_publish, size_publish_head,
+)
+from rookery.core.wire.packets cimport ForwardedProperties
+from rookery.core.wire.spec cimport (
+    MQTT_5_0, PACKET_PUBREL, REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_SUCCESS,
+)
+from rookery.core.wire.text cimport size_variable_integer
+
+cdef enum:
+    _DUP_FLAG = 0x08
+    _PUBLISH_FIRST_BYTE = 0x30
+
+
+# Life
+
+cdef Session *session_find(
+    Tenant *tenant, uint64_t key_hash, const uint8_t *user_id, uint16_t user_id_size, const uint8_t *client_id,
+    uint16_t client_id_size
+) noexcept nogil:
+    cdef uint32_t cursor
+    cdef Session *session = <Session *> pointer_map_first(&tenant.sessions, key_hash, &cursor)
+    while session != NULL:
+        if (
+            session.user_id_size == user_id_size
+            and session.client_id_size == client_id_size
+            and memcmp(session.key, user_id, user_id_size) == 0
+            and memcmp(session.key + user_id_size, client_id, client_id_size) == 0
+        ):
+            return session
+        session = <Session *> pointer_map_next(&tenant.sessions, key_hash, &cursor)
+    return NULL
+
+
+cdef Session *session_new(
+    Tenant *tenant, uint64_t key_hash, const uint8_t *user_id, uint16_t user_id_size, const uint8_t *client_id,
+    uint16_t client_id_size
+) noexcept nogil:
+    cdef World *world = tenant.world
+    cdef Session *session = <Session *> calloc(1, sizeof(Session))
+    if session == NULL:
+        return NULL
+    session.key = <uint8_t *> malloc(<size_t> user_id_size + client_id_size + 1)
+    if session.key == NULL or pointer_map_add(&tenant.sessions, key_hash, session) != 0:
+        free(session.key)
+        free(session)
+        return NULL
+    memcpy(session.key, user_id, user_id_size)
+    memcpy(session.key + user_id_size, client_id, client_id_size)
+    session.user_id_size = user_id_size
+    session.client_id_size = client_id_size
+    session.key_hash = key_hash
+    session.tenant = tenant
+    session.timer.owner = session
+    session.timer.kind = TIMER_SESSION
+    session.serial = world.next_serial
+    world.next_serial += world.shard_count
+    world.session_count += 1
+    tenant.users += 1
+    return session
+
+
+cdef void session_end(Session *session) noexcept nogil:
+    cdef Tenant *tenant = session.tenant
+    cdef World *world = tenant.world
+    wheel_cancel(world.wheel, &session.timer)
+    session_unsubscribe_all(session)
+    inflight_clear(&session.inflight)
+    inbox_clear(&session.inbox)
+    packet_ids_free(&session.received)
+    message_release(session.will.message)
+    pointer_map_remove(&tenant.sessions, session.key_hash, session)
+    world.session_count -= 1
+    tenant.users -= 1
+    free(session.attributes)
+    free(session.key)
+    free(session)
+
+
+cdef void session_attach(Session *session, Link *link) noexcept nogil:
+    cdef World *world = session.tenant.world
+    wheel_cancel(world.wheel, &session.timer)
+    session.link = link
+    link.session = session
+    session.version = link.version
+    session.detached_at_ms = 0
+    session.connected_at_ms = world.now_ms
+    inflight_rewind(&session.inflight)
+
+
+cdef void session_detach(Session *session) noexcept nogil:
+    session.link.session = NULL
+    session.link = NULL
+    session.detached_at_ms = session.tenant.world.now_ms
+    inflight_rewind(&session.inflight)
+    inflight_trim(&session.inflight)
+
+
+# Writing one PUBLISH
+
+cdef inline uint32_t _seconds_left(uint64_t expires_at_ms, uint64_t now_ms) noexcept nogil:
+    # The interval that came in less the whole seconds that the message has waited [MQTT-3.3.2-6].
+    return <uint32_t> ((expires_at_ms - now_ms + 999) // 1000)
+
+
+cdef void _outgoing(
+    Publication *publication, Link *link, uint64_t now_ms, OutgoingPublish *packet
+) noexcept nogil:
+    memset(packet, 0, sizeof(OutgoingPublish))
+    packet.topic = publication.topic
+    packet.payload = publication.payload
+    if link.version == MQTT_5_0:
+        if publication.forwarded.size > 0:
+            packet.forwarded = &publication.forwarded
+        if publication.expires_at_ms != NEVER:
+            packet.has_message_expiry = 1
+            packet.message_expiry_interval = _seconds_left(publication.expires_at_ms, now_ms)
+
+
+cdef EncodedPublish *_encoded(Publication *publication, Link *link, World *world, bint has_packet_id) noexcept nogil:
+    """The packet for this version in the scratch, without flags and packet identifier; NULL when memory is short."""
+    cdef EncodedPublish *encoded = &publication.encoded[2 * (link.version == MQTT_5_0) + has_packet_id]
+    cdef OutgoingPublish packet
+    cdef uint32_t size, offset, capacity
+    cdef uint8_t *scratch
+    cdef int index
+    if encoded.size != 0:
+        return encoded
+    _outgoing(publication, link, world.now_ms, &packet)
+    packet.qos = has_packet_id
+    packet.packet_id = has_packet_id
+    offset = 0
+    for index in range(4):
+        if publication.encoded[index].offset + publication.encoded[index].size > offset:
+            offset = publication.encoded[index].offset + publication.encoded[index].size
+    size = <uint32_t> size_publish(&packet, link.version)
+    if offset + size > world.scratch_capacity:
+        capacity = (offset + size) * 2
+        scratch = <uint8_t *> realloc(world.scratch, capacity)
+        if scratch == NULL:
+            return NULL
+        world.scratch = scratch
+        world.scratch_capacity = capacity
+    encode_publish(&packet, link.version, world.scratch + offset)
+    encoded.offset = offset
+    encoded.size = size
+    # First byte and Remaining Length, then the topic with its two bytes of length.
+    encoded.packet_id_offset = (
+        _header_size(size) + 2 + <uint32_t> publication.topic.size
+    )
+    return encoded
+
+
+cdef inline uint32_t _header_size(uint32_t packet_size) noexcept nogil:
+    cdef uint32_t size = 2
+    while packet_size - size >= (<uint32_t> 1 << (7 * (size - 1))):
+        size += 1
+    return size
+
+
+cdef int _write(
+    Session *session, Link *link, Publication *publication, uint8_t qos, uint8_t retain, uint8_t dup,
+    uint16_t packet_id, const uint32_t *subscription_ids, uint32_t subscription_id_count
+) noexcept nogil:
+    """One PUBLISH into the outbox. 0; 1 when it is too large for the client; -1 when memory is short."""
+    cdef World *world = session.tenant.world
+    cdef Outbox *outbox = &link.outbox
+    cdef OutgoingPublish packet
+    cdef EncodedPublish *encoded
+    cdef Message *message
+    cdef uint32_t size
+    cdef uint8_t *out
+    if publication.payload.size < REFERENCE_SIZE and publication.is_fanout and subscription_id_count == 0:
+        encoded = _encoded(publication, link, world, qos > 0)
+        if encoded == NULL:
+            return -1
+        if link.maximum_packet_size != 0 and encoded.size > link.maximum_packet_size:
+            return 1
+        out = outbox_reserve(outbox, encoded.size)
+        if out == NULL:
+            return -1
+        memcpy(out, world.scratch + encoded.offset, encoded.size)
+        out[0] = _PUBLISH_FIRST_BYTE | (_DUP_FLAG if dup else 0) | qos << 1 | retain
+        if qos > 0:
+            out[encoded.packet_id_offset] = packet_id >> 8
+            out[encoded.packet_id_offset + 1] = packet_id & 0xFF
+        outbox_commit(outbox, encoded.size)
+    else:
+        _outgoing(publication, link, world.now_ms, &packet)
+        packet.qos = qos
+        packet.retain = retain
+        packet.dup = dup
+        packet.packet_id = packet_id
+        if link.version == MQTT_5_0:
+            packet.subscription_ids = subscription_ids
+            packet.subscription_id_count = subscription_id_count
+        if publication.payload.size < REFERENCE_SIZE:
+            size = <uint32_t> size_publish(&packet, link.version)
+            if link.maximum_packet_size != 0 and size > link.maximum_packet_size:
+                return 1
+            out = outbox_reserve(outbox, size)
+            if out == NULL:
+                return -1
+            outbox_commit(outbox, <uint32_t> encode_publish(&packet, link.version, out))
+        else:
+            size = <uint32_t> size_publish_head(&packet, link.version)
+            if link.maximum_packet_size != 0 and size + publication.payload.size > link.maximum_packet_size:
+                return 1
+            message = publication_keep(publication)
+            if message == NULL:
+                return -1
+            out = outbox_reserve(outbox, size)
+            if out == NULL:
+                message_release(message)
+                return -1
+            outbox_commit(outbox, <uint32_t> encode_publish_head(&packet, link.version, out))
+            # The bytes lie in the kept message: a publication borrows its payload from there or from the read buffer.
+            if outbox_refer(outbox, message, _kept_payload(message), message.payload_size) != 0:
+                # Half a packet cannot be taken back: the payload is copied after all.
+                message_release(message)
+                return _append_payload(outbox, publication)
+            message_release(message)
+    session.tenant.counters.messages_sent += 1
+    if outbox.size > OUTBOX_HIGH_BYTES and not link.is_slow:
+        publication.congested = link
+    return 0
+
+
+cdef inline const uint8_t *_kept_payload(const Message *message) noexcept nogil:
+    return <const uint8_t *> message + sizeof(Message) + message.topic_size + message.properties_size
+
+
+cdef int _append_payload(Outbox *outbox, Publication *publication) noexcept nogil:
+    cdef uint8_t *out = outbox_reserve(outbox, <uint32_t> publication.payload.size)
+    if out == NULL:
+        return -1
+    memcpy(out, publication.payload.data, publication.payload.size)
+    outbox_commit(outbox, <uint32_t> publication.payload.size)
+    return 0
+
+
+# The window
+
+cdef inline bint _is_window_open(const Session *session, const Link *link) noexcept nogil:
+    return (
+        session.inflight.sent < link.receive_maximum
+        and (session.inflight.kept_bytes < INFLIGHT_KEPT_BYTES or session.inflight.count == 0)
+        and link.outbox.size <= OUTBOX_HIGH_BYTES
+    )
+
+
+cdef inline void _count_drop(Session *session) noexcept nogil:
+    session.dropped_messages += 1
+    session.tenant.counters.messages_dropped += 1
+
+
+cdef uint32_t *_copy_ids(const uint32_t *subscription_ids, uint32_t count) noexcept nogil:
+    cdef uint32_t *copy = <uint32_t *> malloc((count + 1) * sizeof(uint32_t))
+    if copy != NULL:
+        copy[0] = count
+        memcpy(copy + 1, subscription_ids, count * sizeof(uint32_t))
+    return copy
+
+
+cdef DeliveryResult _send_qos12(
+    Session *session, Link *link, Publication *publication, uint8_t qos, uint8_t retain,
+    const uint32_t *subscription_ids, uint32_t subscription_id_count
+) noexcept nogil:
+    cdef Message *message = NULL
+    cdef uint32_t *ids = NULL
+    cdef uint16_t packet_id
+    # A session that ends with its connection never sends again, so it need not keep what it sent.
+    if session.is_persistent:
+        message = publication_keep(publication)
+        if message == NULL:
+            _count_drop(session)
+            return DELIVERY_DROPPED
+        if subscription_id_count > 0:
+            ids = _copy_ids(subscription_ids, subscription_id_count)
+    packet_id = inflight_add(&session.inflight, message, ids, qos, retain)
+    if packet_id == NO_PACKET_ID:
+        message_release(message)
+        free(ids)
+        _count_drop(session)
+        return DELIVERY_DROPPED
+    if _write(
+        session, link, publication, qos, retain, 0, packet_id, subscription_ids, subscription_id_count
+    ) != 0:
+        # Too large for this client: as if it had been delivered [MQTT-3.1.2-25].
+        inflight_remove(&session.inflight, packet_id)
+        _count_drop(session)
+        return DELIVERY_DROPPED
+    return DELIVERY_QUEUED
+
+
+cdef DeliveryResult _put_into_inbox(
+    Session *session, Publication *publication, uint8_t qos, uint8_t retain, const uint32_t *subscription_ids,
+    uint32_t subscription_id_count
+) noexcept nogil:
+    cdef const Settings *settings = &session.tenant.settings
+    cdef Delivery delivery
+    cdef bint is_full
+    if qos == 0:
+        is_full = session.inbox.qos0_count >= settings.session_inbox_size
+        if is_full and settings.qos0_drop_oldest and inbox_drop_oldest_qos0(&session.inbox):
+            _count_drop(session)
+            is_full = False
+    else:
+        is_full = session.inbox.qos12_count >= settings.session_inbox_size
+    if is_full or session.inbox.kept_bytes >= INBOX_LIMIT_BYTES:
+        _count_drop(session)
+        return DELIVERY_DROPPED
+    delivery.qos = qos
+    delivery.retain = retain
+    delivery.subscription_ids = NULL
+    delivery.message = publication_keep(publication)
+    if delivery.message == NULL:
+        _count_drop(session)
+        return DELIVERY_DROPPED
+    if subscription_id_count > 0:
+        delivery.subscription_ids = _copy_ids(subscription_ids, subscription_id_count)
+    if inbox_push(&session.inbox, &delivery) != 0:
+        delivery_clear(&delivery)
+        _count_drop(session)
+        return DELIVERY_DROPPED
+    return DELIVERY_QUEUED
+
+
+cdef DeliveryResult session_deliver(
+    Session *session, Publication *publication, uint8_t qos, uint8_t retain, const uint32_t *subscription_ids,
+    uint32_t subscription_id_count
+) noexcept nogil:
+    cdef Link *link = session.link
+    if publication.expires_at_ms != NEVER and publication.expires_at_ms <= session.tenant.world.now_ms:
+        return DELIVERY_SKIPPED
+    if link == NULL:
+        if not session.is_persistent:
+            return DELIVERY_SKIPPED
+        return _put_into_inbox(session, publication, qos, retain, subscription_ids, subscription_id_count)
+    if qos == 0:
+        if session.inbox.qos0_count > 0:
+            # What waited while the client was away goes first.
+            return _put_into_inbox(session, publication, 0, retain, subscription_ids, subscription_id_count)
+        if link.outbox.size > OUTBOX_LIMIT_BYTES or _write(
+            session, link, publication, 0, retain, 0, 0, subscription_ids, subscription_id_count
+        ) != 0:
+            _count_drop(session)
+            return DELIVERY_DROPPED
+        return DELIVERY_QUEUED
+    if session_has_waiting(session) or not _is_window_open(session, link):
+        return _put_into_inbox(session, publication, qos, retain, subscription_ids, subscription_id_count)
+    return _send_qos12(session, link, publication, qos, retain, subscription_ids, subscription_id_count)
+
+
+cdef int _resend(Session *session, Link *link, uint16_t packet_id) noexcept nogil:
+    """What was in flight when the connection went, again and in order. 0, or -1 when memory is short."""
+    cdef InflightSlot *slot = inflight_find(&session.inflight, packet_id)
+    cdef Publication publication
+    cdef uint8_t *out
+    cdef int result
+    if slot.state == PUBCOMP_DUE:
+        out = outbox_reserve(&link.outbox, ACKNOWLEDGEMENT_SIZE_MAXIMUM)
+        if out == NULL:
+            return -1
+        outbox_commit(&link.outbox, <uint32_t> encode_acknowledgement(
+            PACKET_PUBREL, packet_id, REASON_SUCCESS, link.version, out))
+        return 0
+    publication_of(slot.message, &publication)
+    if publication.expires_at_ms != NEVER and publication.expires_at_ms <= session.tenant.world.now_ms:
+        # Its delivery had begun, so it is not given up [MQTT5 3.3.2.3.3]; the client learns that nothing is left.
+        publication.expires_at_ms = session.tenant.world.now_ms + 1
+    result = _write(
+        session, link, &publication, slot.qos, slot.retain, 1, packet_id,
+        NULL if slot.subscription_ids == NULL else slot.subscription_ids + 1,
+        0 if slot.subscription_ids == NULL else slot.subscription_ids[0],
+    )
+    publication_end(&publication)
+    if result == 1:
+        inflight_remove(&session.inflight, packet_id)
+        _count_drop(session)
+        return 0
+    return result
+
+
+cdef void session_pump(Session *session) noexcept nogil:
+    cdef Link *link = session.link
+    cdef Delivery delivery
+    cdef Publication publication
+    cdef const uint32_t *ids
+    cdef uint32_t id_count
+    cdef uint16_t packet_id
+    if link == NULL:
+        return
+    while session.inflight.resume_from != 0:
+        if session.inflight.sent >= link.receive_maximum or link.outbox.size > OUTBOX_HIGH_BYTES:
+            return
+        packet_id = inflight_next_unsent(&session.inflight)
+        if _resend(session, link, packet_id) != 0:
+            return
+    while session.inbox.length > 0 and _is_window_open(session, link):
+        if not inbox_pop(&session.inbox, &delivery):
+            return
+        publication_of(delivery.message, &publication)
+        if publication.expires_at_ms == NEVER or publication.expires_at_ms > session.tenant.world.now_ms:
+            id_count = 0 if delivery.subscription_ids == NULL else delivery.subscription_ids[0]
+            ids = NULL if id_count == 0 else delivery.subscription_ids + 1
+            if delivery.qos > 0:
+                _send_qos12(session, link, &publication, delivery.qos, delivery.retain, ids, id_count)
+            elif _write(session, link, &publication, 0, delivery.retain, 0, 0, ids, id_count) != 0:
+                _count_drop(session)
+        publication_end(&publication)
+        delivery_clear(&delivery)
+
+
+# Acknowledgements
+
+cdef uint8_t session_puback(Session *session, uint16_t packet_id) noexcept nogil:
+    cdef InflightSlot *slot = inflight_find(&session.inflight, packet_id)
+    if slot == NULL or slot.state != PUBACK_DUE:
+        return REASON_PACKET_IDENTIFIER_NOT_FOUND
+    inflight_remove(&session.inflight, packet_id)
+    if session_has_waiting(session):
+        session_pump(session)
+    return REASON_SUCCESS
+
+
+cdef uint8_t session_pubrec(Session *session, uint16_t packet_id, uint8_t reason_code) noexcept nogil:
+    cdef InflightSlot *slot = inflight_find(&session.inflight, packet_id)
+    if slot == NULL or slot.state == PUBACK_DUE:
+        return REASON_PACKET_IDENTIFIER_NOT_FOUND
+    if reason_code >= 0x80:
+        # The client refuses the message: it is done with, no PUBREL follows [MQTT-4.3.3-4].
+        inflight_remove(&session.inflight, packet_id)
+        if session_has_waiting(session):
+            session_pump(session)
+    elif slot.state == PUBREC_DUE:
+        inflight_received(&session.inflight, packet_id)
+    return REASON_SUCCESS
+
+
+cdef uint8_t session_pubcomp(Session *session, uint16_t packet_id) noexcept nogil:
+    cdef InflightSlot *slot = inflight_find(&session.inflight, packet_id)
+    if slot == NULL or slot.state != PUBCOMP_DUE:
+        return REASON_PACKET_IDENTIFIER_NOT_FOUND
+    inflight_remove(&session.inflight, packet_id)
+    if session_has_waiting(session):
+        session_pump(session)
+    return REASON_SUCCESS

@@ -1,0 +1,250 @@
+"""See subscriptions.pxd."""
+
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from rookery.core.sessions.groups cimport group_find, group_join, group_leave
+from rookery.core.sessions.routes cimport route_add, route_at, route_remove, routes_make, routes_of
+from rookery.core.sessions.state cimport (
+    HAS_SUBSCRIPTION_ID, IS_SHARED, Route, RouteList, Session, SharedGroup, Subscription, Tenant, World,
+)
+from rookery.core.structures.id_map cimport id_map_free, id_map_get, id_map_remove, id_map_set
+from rookery.core.topics.names cimport SHARE_NONE, ParsedFilter
+from rookery.core.topics.tree cimport NO_FILTER, tree_add, tree_find, tree_remove, tree_shard_mask
+
+cdef enum:
+    _INDEXED_SUBSCRIPTIONS = 16  # up to here a scan of the array beats a hash map
+    _NONE = 0xFFFFFFFF
+
+
+cdef uint32_t _place_of(Session *session, uint32_t filter_id, SharedGroup *group) noexcept nogil:
+    """The place of the subscription, or _NONE."""
+    cdef uint32_t place
+    cdef Subscription *subscription
+    if session.subscription_index.count > 0:
+        place = id_map_get(&session.subscription_index, filter_id, _NONE)
+        while place != _NONE:
+            subscription = &session.subscriptions[place]
+            if subscription.group == group:
+                return place
+            place = subscription.next_same - 1  # 0 becomes _NONE.
+        return _NONE
+    for place in range(session.subscription_places):
+        subscription = &session.subscriptions[place]
+        if subscription.filter_id == filter_id and subscription.group == group:
+            return place
+    return _NONE
+
+
+cdef int _index(Session *session, uint32_t place) noexcept nogil:
+    cdef Subscription *subscription = &session.subscriptions[place]
+    cdef uint32_t first = id_map_get(&session.subscription_index, subscription.filter_id, _NONE)
+    subscription.next_same = first + 1  # _NONE becomes 0.
+    return id_map_set(&session.subscription_index, subscription.filter_id, place)
+
+
+cdef void _unindex(Session *session, uint32_t place) noexcept nogil:
+    cdef Subscription *subscription = &session.subscriptions[place]
+    cdef uint32_t other = id_map_get(&session.subscription_index, subscription.filter_id, _NONE)
+    if other == place:
+        if subscription.next_same == 0:
+            id_map_remove(&session.subscription_index, subscription.filter_id)
+        else:
+            # The key is there, so that setting it again needs no memory.
+            id_map_set(&session.subscription_index, subscription.filter_id, subscription.next_same - 1)
+        return
+    while session.subscriptions[other].next_same != place + 1:
+        other = session.subscriptions[other].next_same - 1
+    session.subscriptions[other].next_same = subscription.next_same
+
+
+cdef uint32_t _take_place(Session *session) noexcept nogil:
+    """A free place in the array, or _NONE when memory is short."""
+    cdef uint32_t place, capacity
+    cdef Subscription *subscriptions
+    if session.subscription_free != 0:
+        place = session.subscription_free - 1
+        session.subscription_free = session.subscriptions[place].route_index
+        return place
+    if session.subscription_places == session.subscription_capacity:
+        capacity = session.subscription_capacity * 2 if session.subscription_capacity > 0 else 2
+        subscriptions = <Subscription *> realloc(session.subscriptions, capacity * sizeof(Subscription))
+        if subscriptions == NULL:
+            return _NONE
+        session.subscriptions = subscriptions
+        session.subscription_capacity = capacity
+    session.subscription_places += 1
+    return session.subscription_places - 1
+
+
+cdef void _give_place(Session *session, uint32_t place) noexcept nogil:
+    memset(&session.subscriptions[place], 0, sizeof(Subscription))
+    session.subscriptions[place].route_index = session.subscription_free
+    session.subscription_free = place + 1
+
+
+cdef int _build_index(Session *session) noexcept nogil:
+    cdef uint32_t place
+    for place in range(session.subscription_places):
+        if session.subscriptions[place].filter_id != NO_FILTER and _index(session, place) != 0:
+            id_map_free(&session.subscription_index)
+            return -1
+    return 0
+
+
+cdef int _add_route(Tenant *tenant, uint32_t filter_id, Session *session, uint32_t place) noexcept nogil:
+    cdef Subscription *subscription = &session.subscriptions[place]
+    cdef RouteList *routes = routes_make(&tenant.routes, filter_id)
+    cdef Route route
+    if routes == NULL:
+        return -1
+    route.target = session
+    route.subscription_index = place
+    route.qos = subscription.qos
+    route.flags = subscription.flags
+    subscription.route_index = route_add(routes, &route)
+    return 0 if subscription.route_index != UINT32_MAX else -1
+
+
+cdef void _remove_route(Tenant *tenant, Subscription *subscription) noexcept nogil:
+    cdef RouteList *routes = routes_of(&tenant.routes, subscription.filter_id)
+    cdef Route *moved = route_remove(routes, subscription.route_index)
+    if moved != NULL:
+        if moved.flags & IS_SHARED:
+            (<SharedGroup *> moved.target).route_index = subscription.route_index
+        else:
+            (<Session *> moved.target).subscriptions[moved.subscription_index].route_index = subscription.route_index
+    if routes.count == 0:
+        tree_remove(tenant.shared.tree, subscription.filter_id, tenant.world.shard)
+
+
+cdef int _replace(
+    Session *session, uint32_t place, uint8_t qos, uint8_t flags, uint8_t retain_handling, uint32_t subscription_id
+) noexcept nogil:
+    cdef Subscription *subscription = &session.subscriptions[place]
+    cdef Route *route
+    if subscription.group != NULL:
+        route = &subscription.group.members[subscription.route_index]
+    else:
+        route = route_at(routes_of(&session.tenant.routes, subscription.filter_id), subscription.route_index)
+    subscription.qos = qos
+    subscription.flags = flags
+    subscription.retain_handling = retain_handling
+    subscription.subscription_id = subscription_id
+    route.qos = qos
+    route.flags = flags
+    return SUBSCRIBED_REPLACED
+
+
+cdef int session_subscribe(
+    Session *session, const ParsedFilter *parsed, uint8_t qos, uint8_t flags, uint8_t retain_handling,
+    uint32_t subscription_id
+) noexcept nogil:
+    cdef Tenant *tenant = session.tenant
+    cdef World *world = tenant.world
+    cdef uint32_t filter_id, place
+    cdef SharedGroup *group = NULL
+    cdef RouteList *routes
+    cdef Subscription *subscription
+    cdef int result
+    if subscription_id != 0:
+        flags |= HAS_SUBSCRIPTION_ID
+    filter_id = tree_find(tenant.shared.tree, parsed.topic_filter.data, parsed.topic_filter.size)
+    if filter_id != NO_FILTER:
+        if parsed.share_kind != SHARE_NONE:
+            group = group_find(tenant, filter_id, parsed)
+        if parsed.share_kind == SHARE_NONE or group != NULL:
+            place = _place_of(session, filter_id, group)
+            if place != _NONE:
+                return _replace(session, place, qos, flags, retain_handling, subscription_id)
+    if session.subscription_count >= tenant.settings.max_topic_filters_per_inbox:
+        return SUBSCRIBE_TOO_MANY
+    if group != NULL and group.member_count >= tenant.settings.max_shared_group_members:
+        return SUBSCRIBE_GROUP_FULL
+    if session.subscription_count == _INDEXED_SUBSCRIPTIONS and session.subscription_index.count == 0:
+        if _build_index(session) != 0:
+            return SUBSCRIBE_NO_MEMORY
+    filter_id = tree_add(tenant.shared.tree, parsed.topic_filter.data, parsed.topic_filter.size, world.shard)
+    if filter_id == NO_FILTER:
+        return SUBSCRIBE_NO_MEMORY
+    place = _take_place(session)
+    if place != _NONE:
+        subscription = &session.subscriptions[place]
+        memset(subscription, 0, sizeof(Subscription))
+        subscription.filter_id = filter_id
+        subscription.qos = qos
+        subscription.flags = flags
+        subscription.retain_handling = retain_handling
+        subscription.subscription_id = subscription_id
+        if parsed.share_kind != SHARE_NONE:
+            result = group_join(tenant, filter_id, parsed, session, place)
+        else:
+            result = _add_route(tenant, filter_id, session, place)
+        if result == 0:
+            if session.subscription_index.count == 0 or _index(session, place) == 0:
+                session.subscription_count += 1
+                tenant.subscription_count += 1
+                world.subscription_count += 1
+                return SUBSCRIBED_NEW
+            # Without an index entry nobody would find it again.
+            if subscription.group != NULL:
+                group_leave(session, place)
+            else:
+                _remove_route(tenant, subscription)
+        _give_place(session, place)
+    # Taking a route away again may have dropped the filter already; its number rests until the end of the turn.
+    routes = routes_of(&tenant.routes, filter_id)
+    if tree_shard_mask(tenant.shared.tree, filter_id) >> world.shard & 1 and (routes == NULL or routes.count == 0):
+        tree_remove(tenant.shared.tree, filter_id, world.shard)
+    return SUBSCRIBE_NO_MEMORY
+
+
+cdef void _leave(Session *session, uint32_t place) noexcept nogil:
+    cdef Tenant *tenant = session.tenant
+    if session.subscription_index.count > 0:
+        _unindex(session, place)
+    if session.subscriptions[place].group != NULL:
+        group_leave(session, place)
+    else:
+        _remove_route(tenant, &session.subscriptions[place])
+    _give_place(session, place)
+    session.subscription_count -= 1
+    tenant.subscription_count -= 1
+    tenant.world.subscription_count -= 1
+
+
+cdef Subscription *subscription_find(Session *session, const ParsedFilter *parsed) noexcept nogil:
+    cdef SharedGroup *group = NULL
+    cdef uint32_t place
+    cdef uint32_t filter_id = tree_find(
+        session.tenant.shared.tree, parsed.topic_filter.data, parsed.topic_filter.size)
+    if filter_id == NO_FILTER:
+        return NULL
+    if parsed.share_kind != SHARE_NONE:
+        group = group_find(session.tenant, filter_id, parsed)
+        if group == NULL:
+            return NULL
+    place = _place_of(session, filter_id, group)
+    return NULL if place == _NONE else &session.subscriptions[place]
+
+
+cdef bint session_unsubscribe(Session *session, const ParsedFilter *parsed) noexcept nogil:
+    cdef Subscription *subscription = subscription_find(session, parsed)
+    if subscription == NULL:
+        return False
+    _leave(session, <uint32_t> (subscription - session.subscriptions))
+    return True
+
+
+cdef void session_unsubscribe_all(Session *session) noexcept nogil:
+    cdef uint32_t place
+    id_map_free(&session.subscription_index)
+    for place in range(session.subscription_places):
+        if session.subscriptions[place].filter_id != NO_FILTER:
+            _leave(session, place)
+    free(session.subscriptions)
+    session.subscriptions = NULL
+    session.subscription_places = 0
+    session.subscription_capacity = 0
+    session.subscription_free = 0

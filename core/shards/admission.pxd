@@ -1,0 +1,29 @@
+"""CONNECT: asking the control plane, and what follows from its verdict.
+
+    CONNECT -> check what needs no tenant -> event ConnectRequested ... Command admit / refuse
+            -> the shard that the session's key hashes to -> take over or resume or begin the session -> CONNACK
+
+While it waits for the verdict the connection is not read, so that the bytes behind the CONNECT stay in the kernel
+(those that came with it are kept).
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from rookery.core.shards.state cimport Command, Connection, Mail, Shard, Transfer
+from rookery.core.structures.bytes cimport Bytes
+
+
+# The first packet came whole; body is its variable header and payload.
+cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil
+# The verdict. Takes over the command.
+cdef void admission_admit(Shard *shard, Command *command) noexcept nogil
+cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil
+# A connection that was admitted on another shard and whose session lives here.
+cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil
+# CONNACK with a reason, then close; for a connection in state CONNECT_DUE or VERDICT_DUE.
+cdef void connection_refuse(Connection *connection, uint8_t version, uint8_t reason_code, const char *detail) noexcept nogil
+
+# Which session, and where it lives: the hash of user and client identifier, and the shard that owns it.
+cdef uint64_t session_key_hash(Shard *shard, Bytes user_id, Bytes client_id) noexcept nogil
+cdef uint32_t owner_shard(Shard *shard, Bytes tenant_id, uint64_t key_hash) noexcept nogil
+# Give back everything of a transfer that nobody takes.
+cdef void abandon_transfer(Transfer *transfer) noexcept nogil

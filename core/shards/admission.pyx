@@ -1,0 +1,464 @@
+"""See admission.pxd."""
+
+from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset, strlen
+
+from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
+from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
+from rookery.core.sessions.session cimport session_attach, session_find, session_new, session_pump
+from rookery.core.sessions.settings cimport Settings
+from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.shards.connections cimport (
+    connection_by_handle, connection_drop, connection_handle, connection_linger, connection_new, connection_ready,
+    connection_want,
+)
+from rookery.core.shards.lifecycle cimport connection_close, connection_watch, session_finish
+from rookery.core.shards.mailbox cimport mail_put
+from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
+from rookery.core.shards.state cimport (
+    ATTACHED, CONNECT_DUE, EVENT_CONNECT_REQUESTED, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command,
+    Connection, Event, Mail, Shard, Transfer,
+)
+from rookery.core.shards.tenants cimport tenant_acquire
+from rookery.core.shards.transport cimport transport_close
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.hashing cimport hash_bytes
+from rookery.core.topics.names cimport TOPIC_OK, TopicError, check_topic, describe_topic_error
+from rookery.core.wire.decode cimport decode_connect
+from rookery.core.wire.encode cimport OutgoingConnack, encode_connack, size_connack
+from rookery.core.wire.packets cimport ConnectPacket
+from rookery.core.wire.spec cimport (
+    MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_MALFORMED_PACKET,
+    REASON_BAD_AUTHENTICATION_METHOD, REASON_PACKET_TOO_LARGE, REASON_QOS_NOT_SUPPORTED, REASON_RETAIN_NOT_SUPPORTED,
+    REASON_SERVER_BUSY, REASON_SERVER_UNAVAILABLE, REASON_SESSION_TAKEN_OVER, REASON_SUCCESS,
+    REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR, REASON_UNSUPPORTED_PROTOCOL_VERSION, SESSION_EXPIRY_NEVER,
+)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    int epoll_ctl(int epoll_descriptor, int operation, int descriptor, void *event)
+    int EPOLL_CTL_DEL
+
+cdef enum:
+    _ASSIGNED_SIZE = 16  # hexadecimal digits of a client identifier that the server chooses
+
+
+cdef Bytes _text(const char *text) noexcept nogil:
+    cdef Bytes string
+    string.data = <const uint8_t *> text
+    string.size = 0 if text == NULL else <Py_ssize_t> strlen(text)
+    return string
+
+
+# Refusing
+
+cdef void _send_connack(Connection *connection, OutgoingConnack *connack, uint8_t version) noexcept nogil:
+    cdef uint32_t size = <uint32_t> size_connack(connack, version)
+    cdef uint8_t *out
+    if connection.link.maximum_packet_size != 0 and size > connection.link.maximum_packet_size:
+        connack.reason_string.data = NULL
+        connack.user_properties.data = NULL
+        size = <uint32_t> size_connack(connack, version)
+    out = outbox_reserve(&connection.link.outbox, size)
+    if out != NULL:
+        outbox_commit(&connection.link.outbox, <uint32_t> encode_connack(connack, version, out))
+
+
+cdef void _blank(OutgoingConnack *connack) noexcept nogil:
+    memset(connack, 0, sizeof(OutgoingConnack))
+    connack.maximum_qos = 2
+    connack.retain_available = 1
+    connack.wildcard_subscription_available = 1
+    connack.subscription_identifier_available = 1
+    connack.shared_subscription_available = 1
+
+
+cdef void _refuse(Connection *connection, uint8_t version, uint8_t reason_code, Bytes reason_string) noexcept nogil:
+    cdef OutgoingConnack connack
+    _blank(&connack)
+    connack.reason_code = reason_code
+    if reason_string.size > 0 and connection.wants_problem_information:
+        connack.reason_string = reason_string
+    _send_connack(connection, &connack, version)
+    connection_linger(connection)
+
+
+cdef void connection_refuse(
+    Connection *connection, uint8_t version, uint8_t reason_code, const char *detail
+) noexcept nogil:
+    _refuse(connection, version, reason_code, _text(detail))
+
+
+# Asking
+
+cdef uint8_t _check(Connection *connection, const ConnectPacket *packet) noexcept nogil:
+    """What can be told without knowing the tenant."""
+    if packet.client_id.size == 0:
+        if packet.protocol_version == MQTT_3_1:
+            return REASON_CLIENT_IDENTIFIER_NOT_VALID
+        if packet.protocol_version == MQTT_3_1_1 and not packet.clean_start:
+            return REASON_CLIENT_IDENTIFIER_NOT_VALID  # [MQTT-3.1.3-8]
+    if packet.has_authentication_method:
+        return REASON_BAD_AUTHENTICATION_METHOD  # [MQTT-4.12.0-1]
+    if connection.shard.pending_connects >= PENDING_CONNECTS:
+        return REASON_SERVER_BUSY
+    return REASON_SUCCESS
+
+
+cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil:
+    cdef Shard *shard = connection.shard
+    cdef ConnectPacket packet
+    cdef const char *detail = NULL
+    cdef int reason
+    cdef Bytes strings[4]
+    cdef Event *event
+    packet.protocol_version = 0
+    packet.request_problem_information = 1
+    reason = decode_connect(body, size, &packet, &detail)
+    if reason != REASON_SUCCESS:
+        if reason == REASON_UNSUPPORTED_PROTOCOL_VERSION:
+            # Answered in the form that a client of a later version understands best [MQTT-3.1.2-2].
+            connection.wants_problem_information = 1
+            connection_refuse(
+                connection, MQTT_5_0 if packet.protocol_version >= MQTT_5_0 else MQTT_3_1_1, <uint8_t> reason, detail)
+        elif packet.protocol_version == MQTT_5_0:
+            connection.wants_problem_information = 1
+            connection_refuse(connection, MQTT_5_0, <uint8_t> reason, detail)
+        else:
+            connection_drop(connection)  # [MQTT-3.1.4-1]
+        return
+    connection.link.version = packet.protocol_version
+    connection.link.maximum_packet_size = packet.maximum_packet_size
+    connection.wants_problem_information = packet.request_problem_information
+    reason = _check(connection, &packet)
+    if reason != REASON_SUCCESS:
+        connection_refuse(connection, packet.protocol_version, <uint8_t> reason, NULL)
+        return
+    connection.connect_body = <uint8_t *> malloc(size)
+    strings[0].data = connection.peer
+    strings[0].size = connection.peer_size
+    strings[1] = packet.client_id
+    strings[2] = packet.username
+    strings[3] = packet.password
+    event = event_new(EVENT_CONNECT_REQUESTED, connection_handle(connection), strings, 4)
+    if connection.connect_body == NULL or event == NULL:
+        free(event)
+        connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
+        return
+    memcpy(connection.connect_body, body, size)
+    connection.connect_size = <uint32_t> size
+    event.flags[0] = packet.protocol_version
+    event.flags[1] = packet.clean_start
+    event.flags[2] = packet.has_username
+    event.flags[3] = packet.has_password
+    event.numbers[0] = connection.listener_id
+    connection.state = VERDICT_DUE
+    shard.pending_connects += 1
+    connection_want(connection, False, connection.is_writable_awaited)
+    event_put(shard, event)
+
+
+# The verdict
+
+cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil:
+    cdef Connection *connection = connection_by_handle(shard, command.request)
+    if connection != NULL and connection.state == VERDICT_DUE:
+        _refuse(connection, connection.link.version, command.reason_code, command_string(command, 0))
+    command_free(command)
+
+
+cdef uint64_t session_key_hash(Shard *shard, Bytes user_id, Bytes client_id) noexcept nogil:
+    # Rotated, so that ("a", "b") and ("b", "a") differ.
+    cdef uint64_t first = hash_bytes(&shard.universe.key, user_id.data, user_id.size)
+    return (first << 23 | first >> 41) ^ hash_bytes(&shard.universe.key, client_id.data, client_id.size)
+
+
+cdef uint32_t owner_shard(Shard *shard, Bytes tenant_id, uint64_t key_hash) noexcept nogil:
+    cdef uint64_t hash = key_hash ^ hash_bytes(&shard.universe.key, tenant_id.data, tenant_id.size)
+    return <uint32_t> ((hash >> 32) % shard.universe.shard_count)
+
+
+cdef void _assign_client_id(Shard *shard, uint8_t *out) noexcept nogil:
+    cdef uint64_t number
+    cdef uint32_t digit
+    shard.last_assigned += 1
+    number = shard.last_assigned << 8 | shard.index
+    number = hash_bytes(&shard.universe.key, <const uint8_t *> &number, sizeof(number))
+    for digit in range(_ASSIGNED_SIZE):
+        out[digit] = (<const uint8_t *> b"0123456789abcdef")[number & 15]
+        number >>= 4
+
+
+cdef void _transfer(Connection *connection, uint32_t owner, Command *command) noexcept nogil:
+    """Hand the connection to the shard that owns its session. Takes over the command."""
+    cdef Shard *shard = connection.shard
+    cdef Transfer *transfer = <Transfer *> calloc(1, sizeof(Transfer))
+    if transfer == NULL or mail_put(shard, owner, MAIL_CONNECTION, NULL, NULL, transfer) != 0:
+        free(transfer)
+        command_free(command)
+        connection_refuse(connection, connection.link.version, REASON_SERVER_UNAVAILABLE, NULL)
+        return
+    if connection.memory == NULL:
+        epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_DEL, connection.descriptor, NULL)
+    transfer.descriptor = connection.descriptor
+    transfer.transport = connection.transport
+    transfer.memory = connection.memory
+    transfer.listener_id = connection.listener_id
+    transfer.connect_body = connection.connect_body
+    transfer.connect_size = connection.connect_size
+    transfer.partial = connection.partial
+    transfer.partial_size = connection.partial_size
+    transfer.peer = connection.peer
+    transfer.peer_size = connection.peer_size
+    transfer.admission = command
+    # What went over is no longer this connection's to give back.
+    connection.descriptor = -1
+    connection.transport = 0
+    connection.memory = NULL
+    connection.connect_body = NULL
+    connection.partial = NULL
+    connection.peer = NULL
+    connection_drop(connection)
+
+
+cdef void admission_admit(Shard *shard, Command *command) noexcept nogil:
+    cdef Connection *connection = connection_by_handle(shard, command.request)
+    cdef ConnectPacket packet
+    cdef const char *detail
+    cdef uint32_t owner
+    cdef uint8_t assigned[_ASSIGNED_SIZE]
+    if connection == NULL or connection.state != VERDICT_DUE:
+        command_free(command)
+        return
+    # It was decoded before without an error, so it is again.
+    decode_connect(connection.connect_body, connection.connect_size, &packet, &detail)
+    if packet.client_id.size == 0:
+        # The session is new, so this shard may choose a name and keep it.
+        _assign_client_id(shard, assigned)
+        packet.client_id.data = assigned
+        packet.client_id.size = _ASSIGNED_SIZE
+        _attach(connection, &packet, command, True)
+        return
+    owner = owner_shard(
+        shard, command_string(command, 0), session_key_hash(shard, command_string(command, 1), packet.client_id))
+    if owner != shard.index:
+        _transfer(connection, owner, command)
+    else:
+        _attach(connection, &packet, command, False)
+
+
+cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil:
+    cdef Transfer *transfer = <Transfer *> mail.data
+    cdef Connection *connection = connection_new(
+        shard, transfer.descriptor, transfer.memory, transfer.listener_id, transfer.peer, transfer.peer_size)
+    cdef ConnectPacket packet
+    cdef const char *detail
+    if connection == NULL:
+        # Nobody will ever know better: a connection that the machine has no memory for.
+        abandon_transfer(transfer)
+        return
+    connection.connect_body = transfer.connect_body
+    connection.connect_size = transfer.connect_size
+    connection.partial = transfer.partial
+    connection.partial_size = transfer.partial_size
+    connection.partial_capacity = transfer.partial_size
+    connection.state = VERDICT_DUE
+    shard.pending_connects += 1
+    decode_connect(connection.connect_body, connection.connect_size, &packet, &detail)
+    connection.link.version = packet.protocol_version
+    connection.link.maximum_packet_size = packet.maximum_packet_size
+    connection.wants_problem_information = packet.request_problem_information
+    _attach(connection, &packet, transfer.admission, False)
+
+
+# The session
+
+cdef uint8_t _check_will(const Settings *settings, ConnectPacket *packet, const char **detail) noexcept nogil:
+    cdef TopicError error
+    if not packet.has_will:
+        return REASON_SUCCESS
+    error = check_topic(packet.will.topic.data, packet.will.topic.size, &settings.topic_limits)
+    if error != TOPIC_OK:
+        detail[0] = describe_topic_error(error)
+        return REASON_TOPIC_NAME_INVALID
+    if packet.will.payload.size > settings.max_last_will_bytes:
+        detail[0] = b"the will message is larger than MaxLastWillBytes allows"
+        return REASON_PACKET_TOO_LARGE
+    if packet.will.qos > settings.maximum_qos:
+        return REASON_QOS_NOT_SUPPORTED  # [MQTT-3.2.2-12]
+    if packet.will.retain and not settings.retain_enabled:
+        return REASON_RETAIN_NOT_SUPPORTED  # [MQTT-3.2.2-13]
+    return REASON_SUCCESS
+
+
+cdef bint _is_version_enabled(const Settings *settings, uint8_t version) noexcept nogil:
+    if version == MQTT_3_1:
+        return settings.mqtt3_enabled
+    if version == MQTT_3_1_1:
+        return settings.mqtt4_enabled
+    return settings.mqtt5_enabled
+
+
+cdef uint32_t _granted_expiry(const Settings *settings, const ConnectPacket *packet) noexcept nogil:
+    """The Session Expiry Interval in force: 0 stays 0, everything else lies between the tenant's bounds."""
+    if settings.force_transient or packet.session_expiry_interval == 0:
+        return 0
+    if packet.session_expiry_interval > settings.max_session_expiry_seconds:
+        return settings.max_session_expiry_seconds
+    if packet.session_expiry_interval < settings.min_session_expiry_seconds:
+        return settings.min_session_expiry_seconds
+    return packet.session_expiry_interval
+
+
+cdef Message *_will_message(Session *session, ConnectPacket *packet) noexcept nogil:
+    cdef Publication publication
+    memset(&publication, 0, sizeof(Publication))
+    publication.topic = packet.will.topic
+    publication.payload = packet.will.payload
+    publication.forwarded = packet.will.forwarded
+    publication.qos = packet.will.qos
+    publication.retain = packet.will.retain
+    publication.publisher = session.serial
+    return message_new(&publication)
+
+
+cdef void _keep_identity(Session *session, Command *command, Connection *connection) noexcept nogil:
+    cdef Bytes attributes = command_string(command, 2)
+    free(session.attributes)
+    session.attributes_size = 0
+    session.attributes = <uint8_t *> malloc(attributes.size + 1)
+    if session.attributes != NULL:
+        memcpy(session.attributes, attributes.data, attributes.size)
+        session.attributes_size = <uint32_t> attributes.size
+
+
+cdef Session *_take_over(
+    Shard *shard, Tenant *tenant, uint64_t key_hash, Bytes user_id, ConnectPacket *packet, bint *session_present
+) noexcept nogil:
+    """The session that the client gets; NULL when memory is short."""
+    cdef Session *session = session_find(
+        tenant, key_hash, user_id.data, <uint16_t> user_id.size, packet.client_id.data,
+        <uint16_t> packet.client_id.size)
+    cdef Connection *other
+    session_present[0] = False
+    if session != NULL and session.link != NULL:
+        # The will of the old connection is published, but one with a delay is cancelled by this connection if the
+        # session goes on [MQTT-3.1.4-3], [MQTT-3.1.3-9].
+        other = <Connection *> session.link
+        connection_close(other, REASON_SESSION_TAKEN_OVER, NULL, True)
+        session = session_find(
+            tenant, key_hash, user_id.data, <uint16_t> user_id.size, packet.client_id.data,
+            <uint16_t> packet.client_id.size)
+    if session != NULL and packet.clean_start:
+        session_finish(shard, session)  # [MQTT-3.1.2-4]
+        session = NULL
+    if session != NULL:
+        session_present[0] = True
+        return session
+    return session_new(
+        tenant, key_hash, user_id.data, <uint16_t> user_id.size, packet.client_id.data,
+        <uint16_t> packet.client_id.size)
+
+
+cdef void _attach(Connection *connection, ConnectPacket *packet, Command *command, bint is_assigned) noexcept nogil:
+    """The connection is admitted and this shard owns its session. Takes over the command."""
+    cdef Shard *shard = connection.shard
+    cdef Bytes user_id = command_string(command, 1)
+    cdef Tenant *tenant = tenant_acquire(shard, command_string(command, 0))
+    cdef const Settings *settings
+    cdef const char *detail = NULL
+    cdef uint8_t reason
+    cdef Session *session
+    cdef bint session_present
+    cdef OutgoingConnack connack
+    if tenant == NULL:
+        command_free(command)
+        connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
+        return
+    connection.tenant = tenant
+    settings = &tenant.settings
+    reason = _check_will(settings, packet, &detail)
+    if not _is_version_enabled(settings, packet.protocol_version):
+        reason = REASON_UNSUPPORTED_PROTOCOL_VERSION
+    if reason != REASON_SUCCESS:
+        command_free(command)
+        connection_refuse(connection, packet.protocol_version, reason, detail)
+        return
+    if settings.force_transient:
+        packet.clean_start = 1
+    session = _take_over(
+        shard, tenant, session_key_hash(shard, user_id, packet.client_id), user_id, packet, &session_present)
+    if session == NULL:
+        command_free(command)
+        connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
+        return
+    _keep_identity(session, command, connection)
+    command_free(command)
+
+    _blank(&connack)
+    connack.session_present = session_present
+    _apply(connection, session, packet, settings, &connack)
+    if is_assigned:
+        connack.assigned_client_id = packet.client_id  # [MQTT-3.2.2-16]
+    connection.state = ATTACHED
+    shard.pending_connects -= 1
+    message_release(session.will.message)
+    session.will.message = NULL
+    session.will.is_armed = 0
+    if packet.has_will:
+        session.will.message = _will_message(session, packet)
+        session.will.delay_interval = packet.will.will_delay_interval
+        session.will.has_message_expiry = packet.will.has_message_expiry
+        session.will.message_expiry_interval = packet.will.message_expiry_interval
+    session_attach(session, &connection.link)
+    _send_connack(connection, &connack, packet.protocol_version)
+    free(connection.connect_body)
+    connection.connect_body = NULL
+    connection_watch(connection)
+    session_pump(session)
+    # What came behind the CONNECT is next.
+    connection_want(connection, True, connection.is_writable_awaited)
+    connection_ready(connection)
+
+
+cdef void _apply(
+    Connection *connection, Session *session, ConnectPacket *packet, const Settings *settings, OutgoingConnack *connack
+) noexcept nogil:
+    """What client and tenant ask for becomes what holds for this connection, and is announced."""
+    session.session_expiry_interval = _granted_expiry(settings, packet)
+    session.is_persistent = session.session_expiry_interval != 0
+    session.keep_alive = packet.keep_alive
+    connection.last_receive_ms = connection.shard.world.now_ms
+    connection.packet_size_maximum = settings.max_user_payload_bytes
+    connection.receive_maximum = settings.receiving_maximum
+    connection.link.receive_maximum = packet.receive_maximum
+    if packet.protocol_version == MQTT_5_0:
+        if packet.keep_alive != 0 and packet.keep_alive < settings.min_keep_alive_seconds:
+            session.keep_alive = settings.min_keep_alive_seconds
+            connack.has_server_keep_alive = 1  # [MQTT-3.1.2-21]
+            connack.server_keep_alive = session.keep_alive
+        if session.session_expiry_interval != packet.session_expiry_interval:
+            connack.has_session_expiry_interval = 1
+            connack.session_expiry_interval = session.session_expiry_interval
+        connack.maximum_qos = settings.maximum_qos
+        connack.retain_available = settings.retain_enabled
+        connack.wildcard_subscription_available = settings.wildcard_subscription_enabled
+        connack.subscription_identifier_available = settings.subscription_identifier_enabled
+        connack.shared_subscription_available = settings.shared_subscription_enabled
+        connack.receive_maximum = settings.receiving_maximum
+        connack.topic_alias_maximum = settings.max_topic_alias
+        connack.maximum_packet_size = settings.max_user_payload_bytes
+    connection.keep_alive = session.keep_alive
+
+
+cdef void abandon_transfer(Transfer *transfer) noexcept nogil:
+    cdef Connection connection
+    memset(&connection, 0, sizeof(connection))
+    connection.descriptor = transfer.descriptor
+    connection.transport = transfer.transport
+    connection.memory = transfer.memory
+    transport_close(&connection)
+    free(transfer.connect_body)
+    free(transfer.partial)
+    free(transfer.peer)
+    command_free(transfer.admission)

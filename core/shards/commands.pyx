@@ -1,0 +1,210 @@
+"""See commands.pxd."""
+
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from rookery.core.sessions.publish cimport Outcome
+from rookery.core.sessions.session cimport session_find
+from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.shards.admission cimport (
+    admission_admit, admission_refuse, connection_refuse, session_key_hash,
+)
+from rookery.core.shards.connections cimport connection_drop, connection_new
+from rookery.core.shards.lifecycle cimport connection_close
+from rookery.core.shards.listeners cimport adopt, listener_add, listeners_clear
+from rookery.core.shards.publishing cimport shard_publish_here
+from rookery.core.shards.queues cimport (
+    command_free, command_string, command_take_all, event_new, event_put,
+)
+from rookery.core.shards.state cimport (
+    ATTACHED, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CONFIGURE, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN,
+    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING,
+    CONNECT_DUE, EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, VERDICT_DUE, Command,
+    Connection, Event, Shard,
+)
+from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
+from rookery.core.shards.transport cimport memory_link_release
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.pointer_map cimport pointer_map_each
+from rookery.core.topics.retained cimport retained_count
+from rookery.core.wire.spec cimport REASON_SERVER_SHUTTING_DOWN, REASON_SERVER_UNAVAILABLE
+
+cdef enum:
+    _CONNECTIONS_PER_CHUNK = 256
+
+
+cdef void _reply(Shard *shard, Event *event) noexcept nogil:
+    # Without memory for the reply the asker runs into its deadline.
+    if event != NULL:
+        event_put(shard, event)
+
+
+cdef void _publish(Shard *shard, Command *command) noexcept nogil:
+    cdef Tenant *tenant
+    cdef Outcome outcome
+    cdef Event *event = event_new(EVENT_PUBLISHED, command.request, NULL, 0)
+    cdef bint is_retained = False
+    memset(&outcome, 0, sizeof(outcome))
+    if command.number != 0:
+        command.message.expires_at_ms = shard.world.now_ms + command.number * 1000
+    # A tenant that nobody uses has no subscriber; only a retained message makes it known.
+    tenant = tenant_find(shard, command_string(command, 0))
+    if tenant != NULL or command.message.retain:
+        tenant = tenant_acquire(shard, command_string(command, 0))
+    if tenant != NULL:
+        is_retained = shard_publish_here(shard, tenant, command.message, &outcome)
+        tenant_release(shard, tenant)
+    if event != NULL:
+        event.numbers[0] = outcome.matched
+        event.numbers[1] = outcome.queued
+        event.numbers[2] = outcome.dropped
+        event.numbers[3] = is_retained
+    _reply(shard, event)
+
+
+cdef Session *_session_of(Shard *shard, Command *command) noexcept nogil:
+    cdef Bytes user_id = command_string(command, 1)
+    cdef Bytes client_id = command_string(command, 2)
+    cdef Tenant *tenant = tenant_find(shard, command_string(command, 0))
+    if tenant == NULL:
+        return NULL
+    return session_find(
+        tenant, session_key_hash(shard, user_id, client_id), user_id.data, <unsigned short> user_id.size,
+        client_id.data, <unsigned short> client_id.size)
+
+
+cdef void _find_session(Shard *shard, Command *command) noexcept nogil:
+    cdef Session *session = _session_of(shard, command)
+    cdef uint64_t wall_offset_ms = shard.universe.wall_offset_ms
+    cdef Connection *connection
+    cdef Bytes strings[2]
+    cdef Event *event
+    if session == NULL:
+        _reply(shard, event_new(EVENT_NO_SESSION, command.request, NULL, 0))
+        return
+    memset(strings, 0, sizeof(strings))
+    strings[0].data = session.attributes
+    strings[0].size = session.attributes_size
+    if session.link != NULL:
+        connection = <Connection *> session.link
+        strings[1].data = connection.peer
+        strings[1].size = connection.peer_size
+    event = event_new(EVENT_SESSION, command.request, strings, 2)
+    if event != NULL:
+        event.flags[0] = session.version
+        event.flags[1] = session.link != NULL
+        event.flags[2] = session.is_persistent
+        event.numbers[0] = session.serial
+        event.numbers[1] = session.subscription_count
+        event.numbers[2] = session.inbox.qos0_count + session.inbox.qos12_count
+        event.numbers[3] = session.inflight.count
+        event.numbers[4] = session.session_expiry_interval
+        event.numbers[5] = session.keep_alive
+        event.numbers[6] = session.connected_at_ms + wall_offset_ms
+        event.numbers[7] = session.detached_at_ms + wall_offset_ms
+    _reply(shard, event)
+
+
+cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
+    cdef Event *event = event_new(EVENT_STATISTICS, command.request, NULL, 0)
+    cdef uint32_t cursor = 0
+    cdef Tenant *tenant
+    if event == NULL:
+        return
+    event.numbers[0] = shard.connection_count
+    event.numbers[1] = shard.world.session_count
+    event.numbers[2] = shard.tenants.count
+    event.numbers[3] = shard.world.subscription_count
+    event.numbers[10] = shard.turns
+    tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
+    while tenant != NULL:
+        if tenant.retained != NULL:
+            event.numbers[4] += retained_count(tenant.retained)
+        event.numbers[5] += tenant.counters.messages_received
+        event.numbers[6] += tenant.counters.messages_sent
+        event.numbers[7] += tenant.counters.messages_dropped
+        event.numbers[8] += tenant.counters.bytes_received
+        event.numbers[9] += tenant.counters.bytes_sent
+        tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
+    _reply(shard, event)
+
+
+cdef void _configure(Shard *shard, Command *command) noexcept nogil:
+    cdef Tenant *tenant = tenant_acquire(shard, command_string(command, 0))
+    if tenant == NULL:
+        return
+    tenant.settings = command.settings
+    if tenant.is_configured:
+        tenant_release(shard, tenant)
+    else:
+        # Its settings must outlive its last session.
+        tenant.is_configured = 1
+
+
+cdef void _link(Shard *shard, Command *command) noexcept nogil:
+    cdef uint8_t *peer = <uint8_t *> malloc(6)
+    cdef Connection *connection = NULL
+    if peer != NULL:
+        memcpy(peer, b"memory", 6)
+        connection = connection_new(shard, -1, command.memory, command.listener_id, peer, 6)
+    if connection == NULL:
+        free(peer)
+        memory_link_release(command.memory)
+
+
+cdef void _stop(Shard *shard, Command *command) noexcept nogil:
+    cdef uint32_t chunk, place
+    cdef Connection *connection
+    shard.is_stopping = 1
+    shard.stop_at_ms = shard.world.now_ms + command.number
+    listeners_clear(shard)
+    for chunk in range(shard.chunk_count):
+        for place in range(_CONNECTIONS_PER_CHUNK):
+            connection = &shard.chunks[chunk][place]
+            if connection.state == ATTACHED:
+                connection_close(
+                    connection, REASON_SERVER_SHUTTING_DOWN, NULL,
+                    not connection.tenant.settings.no_lwt_when_server_shutting_down)
+            elif connection.state == VERDICT_DUE:
+                connection_refuse(connection, connection.link.version, REASON_SERVER_UNAVAILABLE, NULL)
+            elif connection.state == CONNECT_DUE:
+                connection_drop(connection)
+
+
+cdef void _run(Shard *shard, Command *command) noexcept nogil:
+    cdef uint8_t kind = command.kind
+    if kind == COMMAND_ADMIT:
+        admission_admit(shard, command)
+        return  # It took the command over.
+    if kind == COMMAND_REFUSE:
+        admission_refuse(shard, command)
+        return
+    if kind == COMMAND_LISTEN:
+        listener_add(shard, command.descriptor, command.listener_id)
+    elif kind == COMMAND_STOP_LISTENING:
+        listeners_clear(shard)
+    elif kind == COMMAND_ADOPT:
+        adopt(shard, command.descriptor, command.listener_id)
+    elif kind == COMMAND_PUBLISH:
+        _publish(shard, command)
+    elif kind == COMMAND_FIND_SESSION:
+        _find_session(shard, command)
+    elif kind == COMMAND_CONFIGURE:
+        _configure(shard, command)
+    elif kind == COMMAND_STATISTICS:
+        _statistics(shard, command)
+    elif kind == COMMAND_STOP:
+        _stop(shard, command)
+    elif kind == COMMAND_LINK:
+        _link(shard, command)
+    command_free(command)
+
+
+cdef void commands_run(Shard *shard) noexcept nogil:
+    cdef Command *command = command_take_all(shard)
+    cdef Command *next_command
+    while command != NULL:
+        next_command = command.next
+        _run(shard, command)
+        command = next_command

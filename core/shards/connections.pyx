@@ -1,0 +1,250 @@
+"""See connections.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
+
+from rookery.core.sessions.outbox cimport outbox_clear, outbox_init
+from rookery.core.sessions.state cimport TIMER_CONNECTION
+from rookery.core.shards.state cimport (
+    CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE, LINGER_MS, LINGERING, TRANSPORT_MEMORY,
+    TRANSPORT_SOCKET, VERDICT_DUE, Connection, MemoryLink, Shard,
+)
+from rookery.core.shards.tenants cimport tenant_release
+from rookery.core.shards.transport cimport (
+    FLUSH_BLOCKED, FLUSH_DONE, FLUSH_FAILED, FlushResult, transport_close, transport_end, transport_flush,
+)
+from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+    int epoll_ctl(int epoll_descriptor, int operation, int descriptor, epoll_event *event)
+    int EPOLL_CTL_ADD
+    int EPOLL_CTL_MOD
+    int EPOLLIN
+    int EPOLLOUT
+    int EPOLLRDHUP
+
+cdef enum:
+    _CHUNK = 256             # connections per chunk of the table
+    _GENERATION_BITS = 24
+    _GENERATION_MASK = 0xFFFFFF
+
+
+cdef Connection *_take(Shard *shard) noexcept nogil:
+    cdef Connection **chunks
+    cdef Connection *chunk
+    cdef Connection *connection
+    cdef uint32_t place
+    if shard.free_connections == NULL:
+        chunks = <Connection **> realloc(shard.chunks, (shard.chunk_count + 1) * sizeof(Connection *))
+        if chunks == NULL:
+            return NULL
+        shard.chunks = chunks
+        chunk = <Connection *> calloc(_CHUNK, sizeof(Connection))
+        if chunk == NULL:
+            return NULL
+        chunks[shard.chunk_count] = chunk
+        for place in range(_CHUNK - 1, -1, -1):
+            chunk[place].shard = shard
+            chunk[place].index = shard.chunk_count * _CHUNK + place
+            chunk[place].next = shard.free_connections
+            shard.free_connections = &chunk[place]
+        shard.chunk_count += 1
+    connection = shard.free_connections
+    shard.free_connections = connection.next
+    return connection
+
+
+cdef Connection *connection_new(
+    Shard *shard, int descriptor, MemoryLink *memory, uint32_t listener_id, uint8_t *peer, uint16_t peer_size
+) noexcept nogil:
+    cdef Connection *connection = _take(shard)
+    cdef uint32_t index, generation
+    cdef epoll_event event
+    if connection == NULL:
+        return NULL
+    index = connection.index
+    generation = (connection.generation + 1) & _GENERATION_MASK
+    if generation == 0:
+        generation = 1
+    memset(connection, 0, sizeof(Connection))
+    connection.shard = shard
+    connection.index = index
+    connection.generation = generation
+    connection.descriptor = descriptor
+    connection.memory = memory
+    connection.transport = TRANSPORT_SOCKET if memory == NULL else TRANSPORT_MEMORY
+    connection.listener_id = listener_id
+    connection.peer = peer
+    connection.peer_size = peer_size
+    connection.packet_size_maximum = CONNECT_SIZE_MAXIMUM
+    connection.state = CONNECT_DUE
+    connection.timer.owner = connection
+    connection.timer.kind = TIMER_CONNECTION
+    outbox_init(&connection.link.outbox, &shard.pool, &shard.flush_list)
+    if memory == NULL:
+        event.events = EPOLLIN
+        event.data.u64 = <uint64_t> generation << 32 | index
+        if epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_ADD, descriptor, &event) != 0:
+            connection.state = CONNECTION_FREE
+            connection.next = shard.free_connections
+            shard.free_connections = connection
+            return NULL
+    if memory != NULL:
+        connection.next_memory = shard.memory_connections
+        shard.memory_connections = connection
+    connection.is_reading = 1
+    connection.last_receive_ms = shard.world.now_ms
+    wheel_arm(shard.world.wheel, &connection.timer, shard.world.now_ms + CONNECT_TIMEOUT_MS)
+    shard.connection_count += 1
+    return connection
+
+
+cdef Connection *connection_find(Shard *shard, uint32_t index, uint32_t generation) noexcept nogil:
+    cdef Connection *connection
+    if index >= shard.chunk_count * _CHUNK:
+        return NULL
+    connection = &shard.chunks[index // _CHUNK][index % _CHUNK]
+    if connection.generation != generation or connection.state == CONNECTION_FREE:
+        return NULL
+    return connection
+
+
+cdef uint64_t connection_handle(const Connection *connection) noexcept nogil:
+    return (
+        <uint64_t> connection.shard.index << (32 + _GENERATION_BITS)
+        | <uint64_t> connection.generation << 32
+        | connection.index
+    )
+
+
+cdef Connection *connection_by_handle(Shard *shard, uint64_t handle) noexcept nogil:
+    return connection_find(shard, <uint32_t> handle, <uint32_t> (handle >> 32) & _GENERATION_MASK)
+
+
+cdef void connection_want(Connection *connection, bint reading, bint writing) noexcept nogil:
+    cdef epoll_event event
+    if connection.is_reading == reading and connection.is_writable_awaited == writing:
+        return
+    connection.is_reading = reading
+    connection.is_writable_awaited = writing
+    if connection.transport == TRANSPORT_MEMORY:
+        return
+    event.events = (EPOLLIN if reading else 0) | (EPOLLOUT if writing else 0)
+    event.data.u64 = <uint64_t> connection.generation << 32 | connection.index
+    epoll_ctl(connection.shard.epoll_descriptor, EPOLL_CTL_MOD, connection.descriptor, &event)
+
+
+cdef void connection_ready(Connection *connection) noexcept nogil:
+    if not connection.is_ready:
+        connection.is_ready = 1
+        connection.next = connection.shard.ready
+        connection.shard.ready = connection
+
+
+cdef void _leave_lists(Connection *connection) noexcept nogil:
+    cdef Connection **place
+    if connection.is_held:
+        place = &connection.shard.held
+        while place[0] != connection:
+            place = &place[0].next_held
+        place[0] = connection.next_held
+        connection.is_held = 0
+    if connection.is_ready:
+        place = &connection.shard.ready
+        while place[0] != connection:
+            place = &place[0].next
+        place[0] = connection.next
+        connection.is_ready = 0
+
+
+cdef void _forget_request(Connection *connection) noexcept nogil:
+    """What the connection holds beside its outbox."""
+    cdef uint32_t number
+    if connection.state == VERDICT_DUE:
+        connection.shard.pending_connects -= 1
+    for number in range(connection.alias_count):
+        free(connection.aliases[number].topic)
+    free(connection.aliases)
+    connection.aliases = NULL
+    connection.alias_count = 0
+    free(connection.connect_body)
+    connection.connect_body = NULL
+    free(connection.partial)
+    connection.partial = NULL
+    connection.partial_size = 0
+    connection.partial_capacity = 0
+    _leave_lists(connection)
+    if connection.tenant != NULL:
+        tenant_release(connection.shard, connection.tenant)
+        connection.tenant = NULL
+
+
+cdef void _leave_memory_list(Connection *connection) noexcept nogil:
+    cdef Connection **place = &connection.shard.memory_connections
+    while place[0] != NULL:
+        if place[0] == connection:
+            place[0] = connection.next_memory
+            return
+        place = &place[0].next_memory
+
+
+cdef void connection_drop(Connection *connection) noexcept nogil:
+    cdef Shard *shard = connection.shard
+    _forget_request(connection)
+    if shard.memory_connections != NULL:
+        _leave_memory_list(connection)
+    transport_close(connection)
+    wheel_cancel(shard.world.wheel, &connection.timer)
+    outbox_clear(&connection.link.outbox)
+    free(connection.peer)
+    connection.peer = NULL
+    connection.state = CONNECTION_FREE
+    shard.connection_count -= 1
+    # An outbox in the flush list must stay where it is: the flush gives the connection back.
+    if not connection.link.outbox.is_dirty:
+        connection_release(connection)
+
+
+cdef void connection_release(Connection *connection) noexcept nogil:
+    connection.next = connection.shard.free_connections
+    connection.shard.free_connections = connection
+
+
+cdef void connection_linger(Connection *connection) noexcept nogil:
+    cdef Shard *shard = connection.shard
+    _forget_request(connection)
+    connection.state = LINGERING
+    wheel_arm(shard.world.wheel, &connection.timer, shard.world.now_ms + LINGER_MS)
+    connection_want(connection, True, connection.is_writable_awaited)
+    if connection.link.outbox.size == 0:
+        transport_end(connection)
+
+
+cdef bint connection_flush(Connection *connection) noexcept nogil:
+    cdef uint64_t waiting = connection.link.outbox.size
+    cdef FlushResult result = transport_flush(connection)
+    if result == FLUSH_DONE:
+        connection.blocked_since_ms = 0
+        connection.link.is_slow = 0
+        connection.link.congested_since_ms = 0
+        connection_want(connection, connection.is_reading, False)
+        if connection.state == LINGERING:
+            transport_end(connection)
+        return True
+    if result == FLUSH_BLOCKED:
+        # The stall clock starts anew with every byte that the client takes.
+        if connection.blocked_since_ms == 0 or connection.link.outbox.size < waiting:
+            connection.blocked_since_ms = connection.shard.world.now_ms
+        connection_want(connection, connection.is_reading, True)
+        return True
+    if connection.state != CONNECTION_FREE and connection.link.session == NULL:
+        connection_drop(connection)
+    return False

@@ -1,0 +1,206 @@
+"""See input.pxd.
+
+A connection owns no buffer while it is idle. Sockets are read into the shard's one scratch buffer, behind what the
+connection kept; whole packets are handled in place; what remains is kept again. A large packet is read straight into
+the buffer in which it is kept, together with what follows it in the scratch.
+
+Once a verdict is awaited or the connection is held for a congested subscriber, consuming stops between two packets.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from rookery.core.shards.admission cimport admission_request
+from rookery.core.shards.connections cimport connection_drop
+from rookery.core.shards.lifecycle cimport connection_close, connection_lost
+from rookery.core.shards.protocol cimport handle_packet
+from rookery.core.shards.state cimport (
+    ATTACHED, CONNECT_DUE, CONNECTION_FREE, LINGERING, READ_LARGE_SIZE, READ_SIZE, TRANSPORT_MEMORY, Connection, Shard,
+)
+from rookery.core.shards.transport cimport (
+    READ_CLOSED, READ_WOULD_BLOCK, memory_link_is_readable, transport_read, transport_read_two,
+)
+from rookery.core.wire.decode cimport FRAME_HEADER, FRAME_MALFORMED, FRAME_PARTIAL, are_flags_valid, read_frame
+from rookery.core.wire.packets cimport Frame
+from rookery.core.wire.spec cimport (
+    FIXED_HEADER_SIZE_MAXIMUM, PACKET_CONNECT, REASON_MALFORMED_PACKET, REASON_PACKET_TOO_LARGE,
+    REASON_UNSPECIFIED_ERROR,
+)
+
+
+cdef inline bint _is_consuming(const Connection *connection, uint32_t generation) noexcept nogil:
+    return (
+        connection.generation == generation
+        and (connection.state == ATTACHED or connection.state == CONNECT_DUE)
+        and not connection.is_held
+    )
+
+
+cdef void _handle_first(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    if not are_flags_valid(frame.packet_type, frame.flags):
+        connection_drop(connection)
+    else:
+        admission_request(connection, body, frame.body_size)
+
+
+cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    """Handle the whole packets at data; returns the bytes that they had. The connection may be gone afterwards."""
+    cdef uint32_t generation = connection.generation
+    cdef Py_ssize_t consumed = 0
+    cdef Frame frame
+    cdef int result
+    while consumed < size and _is_consuming(connection, generation):
+        if connection.state == CONNECT_DUE and data[consumed] >> 4 != PACKET_CONNECT:
+            connection_drop(connection)  # [MQTT-3.1.0-1]
+            break
+        result = read_frame(data + consumed, size - consumed, &frame)
+        if result == FRAME_HEADER:
+            break
+        if result == FRAME_MALFORMED:
+            connection_close(connection, REASON_MALFORMED_PACKET, b"malformed fixed header", True)
+            break
+        if frame.header_size + frame.body_size > connection.packet_size_maximum:
+            connection_close(connection, REASON_PACKET_TOO_LARGE, b"packet above the Maximum Packet Size", True)
+            break
+        if result == FRAME_PARTIAL:
+            break
+        if connection.state == ATTACHED:
+            handle_packet(connection, &frame, data + consumed + frame.header_size)
+        else:
+            _handle_first(connection, &frame, data + consumed + frame.header_size)
+        consumed += frame.header_size + frame.body_size
+    return consumed
+
+
+cdef uint32_t _packet_size(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    """Bytes of the packet that begins at data and is not all there, as far as they are known."""
+    cdef Frame frame
+    if read_frame(data, size, &frame) == FRAME_PARTIAL:
+        return frame.header_size + frame.body_size
+    return FIXED_HEADER_SIZE_MAXIMUM
+
+
+cdef void _keep(Connection *connection, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    """Keep the bytes that were not consumed; data may lie in what is kept already."""
+    cdef uint8_t *kept = NULL
+    cdef uint32_t capacity = 0
+    if size > 0:
+        capacity = <uint32_t> size
+        if _is_consuming(connection, connection.generation) and _packet_size(data, size) > capacity:
+            capacity = _packet_size(data, size)
+        kept = <uint8_t *> malloc(capacity)
+        if kept == NULL:
+            connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+            return
+        memcpy(kept, data, size)
+    free(connection.partial)
+    connection.partial = kept
+    connection.partial_size = <uint32_t> size
+    connection.partial_capacity = capacity
+
+
+cdef void _consume_and_keep(Connection *connection, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+    cdef uint32_t generation = connection.generation
+    cdef Py_ssize_t consumed = _consume(connection, data, size)
+    if _is_gone(connection, generation):
+        return
+    if consumed < size or connection.partial != NULL:
+        _keep(connection, data + consumed, size - consumed)
+
+
+cdef inline bint _is_gone(const Connection *connection, uint32_t generation) noexcept nogil:
+    """Closed: nothing that it sent matters any more."""
+    return (
+        connection.generation != generation
+        or connection.state == CONNECTION_FREE
+        or connection.state == LINGERING
+    )
+
+
+cdef void _end_of_stream(Connection *connection) noexcept nogil:
+    connection_lost(connection, True)
+
+
+cdef void _discard(Connection *connection) noexcept nogil:
+    """A closed connection: what the client still sends is thrown away until it closes its end, too."""
+    cdef Py_ssize_t count = transport_read(connection, connection.shard.read_buffer, READ_LARGE_SIZE)
+    if count == READ_CLOSED:
+        connection_drop(connection)
+
+
+cdef bint _read_large(Connection *connection) noexcept nogil:
+    """Read on in a large packet, straight into where it is kept. False when nothing came."""
+    cdef Shard *shard = connection.shard
+    cdef uint32_t missing = connection.partial_capacity - connection.partial_size
+    cdef uint32_t generation = connection.generation
+    cdef Py_ssize_t count = transport_read_two(
+        connection, connection.partial + connection.partial_size, missing, shard.read_buffer, READ_LARGE_SIZE)
+    cdef uint8_t *packet
+    cdef uint32_t packet_size
+    if count == READ_WOULD_BLOCK:
+        return False
+    if count == READ_CLOSED:
+        _end_of_stream(connection)
+        return False
+    connection.last_receive_ms = shard.world.now_ms
+    if connection.tenant != NULL:
+        connection.tenant.counters.bytes_received += count
+    if count < missing:
+        connection.partial_size += <uint32_t> count
+        return True
+    packet = connection.partial
+    packet_size = connection.partial_capacity
+    connection.partial = NULL
+    connection.partial_size = 0
+    connection.partial_capacity = 0
+    _consume(connection, packet, packet_size)
+    free(packet)
+    if _is_gone(connection, generation):
+        return True
+    if count > missing:
+        _consume_and_keep(connection, shard.read_buffer, count - missing)
+    return True
+
+
+cdef void connection_readable(Connection *connection) noexcept nogil:
+    cdef Shard *shard = connection.shard
+    cdef uint32_t kept = connection.partial_size
+    cdef Py_ssize_t size, count
+    if connection.state == LINGERING:
+        _discard(connection)
+        return
+    if connection.partial_capacity > READ_SIZE:
+        _read_large(connection)
+        return
+    size = READ_LARGE_SIZE if connection.reads_large and connection.state == ATTACHED else READ_SIZE
+    count = transport_read(connection, shard.read_buffer + kept, size)
+    if count == READ_WOULD_BLOCK:
+        return
+    if count == READ_CLOSED:
+        _end_of_stream(connection)
+        return
+    connection.reads_large = count == size
+    connection.last_receive_ms = shard.world.now_ms
+    if connection.tenant != NULL:
+        connection.tenant.counters.bytes_received += count
+    if kept > 0:
+        memcpy(shard.read_buffer, connection.partial, kept)
+    _consume_and_keep(connection, shard.read_buffer, kept + count)
+
+
+cdef void connection_resume(Connection *connection) noexcept nogil:
+    cdef uint32_t generation = connection.generation
+    cdef uint8_t *kept = connection.partial
+    cdef uint32_t size = connection.partial_size
+    if size > 0 and connection.state == ATTACHED and not connection.is_held:
+        # Taken out while it is walked, so that closing the connection meanwhile cannot free it.
+        connection.partial = NULL
+        connection.partial_size = 0
+        connection.partial_capacity = 0
+        _consume_and_keep(connection, kept, size)
+        free(kept)
+    if connection.generation != generation or connection.transport != TRANSPORT_MEMORY:
+        return
+    if connection.is_reading and memory_link_is_readable(connection.memory):
+        connection_readable(connection)

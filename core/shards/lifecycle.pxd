@@ -1,0 +1,30 @@
+"""How connections and sessions part and end: wills, expiry, take-over, closing with a reason.
+
+    what ended the connection         DISCONNECT to a 5.0 client   will
+    client's DISCONNECT 0x00          -                            discarded [MQTT-3.14.4-3]
+    client's DISCONNECT 0x04          -                            kept
+    network, protocol error, time-out reason code                  kept
+    take-over                         0x8E                         kept; a delayed one is cancelled by the new connection
+    shutdown of the broker            0x8B                         by the setting NoLWTWhenServerShuttingDown
+
+A will that is kept is published when its delay is over or the session ends, whichever comes first [MQTT-3.1.2-8].
+"""
+
+from libc.stdint cimport uint8_t
+from rookery.core.sessions.state cimport Session
+from rookery.core.shards.state cimport Connection, Shard
+
+
+# The connection is no more; its session goes on, or ends with it. keeps_will as in the table.
+cdef void connection_lost(Connection *connection, bint keeps_will) noexcept nogil
+# Close with a reason: a 5.0 client is told before. detail (may be NULL) becomes the Reason String if it wants one.
+cdef void connection_close(
+    Connection *connection, uint8_t reason_code, const char *detail, bint keeps_will) noexcept nogil
+# The session ends now; its will, if one waits, is published.
+cdef void session_finish(Shard *shard, Session *session) noexcept nogil
+# TIMER_SESSION fired.
+cdef void session_timer_fired(Shard *shard, Session *session) noexcept nogil
+# TIMER_CONNECTION fired.
+cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept nogil
+# Keep alive and stall are watched by one timer; (re-)arm it for whichever comes first.
+cdef void connection_watch(Connection *connection) noexcept nogil

@@ -1,0 +1,150 @@
+"""See listeners.pxd."""
+
+from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset, strlen
+
+from rookery.core.sessions.state cimport TIMER_LISTENER
+from rookery.core.shards.connections cimport connection_new
+from rookery.core.shards.state cimport ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, Listener, Shard
+from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+    int epoll_ctl(int epoll_descriptor, int operation, int descriptor, epoll_event *event)
+    int EPOLL_CTL_ADD
+    int EPOLL_CTL_DEL
+    unsigned int EPOLLEXCLUSIVE
+    int EPOLLIN
+
+cdef extern from * nogil:
+    """
+    #define _GNU_SOURCE 1
+    #include <sys/socket.h>
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
+    #include <arpa/inet.h>
+    #include <unistd.h>
+
+    static int rookery_accept(int listener) {
+        return accept4(listener, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    }
+
+    static void rookery_no_delay(int descriptor) {
+        int one = 1;
+        setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    }
+
+    /* "host:port" of the peer into out; empty for a socket without one. */
+    static void rookery_peer(int descriptor, char *out, int size) {
+        struct sockaddr_storage address;
+        socklen_t length = sizeof(address);
+        char host[INET6_ADDRSTRLEN] = "";
+        out[0] = 0;
+        if (getpeername(descriptor, (struct sockaddr *) &address, &length) != 0) return;
+        if (address.ss_family == AF_INET) {
+            struct sockaddr_in *v4 = (struct sockaddr_in *) &address;
+            inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+            snprintf(out, size, "%s:%d", host, ntohs(v4->sin_port));
+        } else if (address.ss_family == AF_INET6) {
+            struct sockaddr_in6 *v6 = (struct sockaddr_in6 *) &address;
+            inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+            snprintf(out, size, "[%s]:%d", host, ntohs(v6->sin6_port));
+        } else {
+            snprintf(out, size, "local");
+        }
+    }
+    """
+    int rookery_accept(int listener)
+    void rookery_no_delay(int descriptor)
+    void rookery_peer(int descriptor, char *out, int size)
+    int close(int descriptor)
+
+cdef enum:
+    _PEER_SIZE = 64
+
+
+cdef void _listen(Shard *shard, Listener *listener) noexcept nogil:
+    cdef epoll_event event
+    # Exclusive: of all shards that wait, the kernel wakes one per connection.
+    event.events = <unsigned int> EPOLLIN | EPOLLEXCLUSIVE
+    event.data.u64 = LISTENER_FIRST + listener.index
+    epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_ADD, listener.descriptor, &event)
+    listener.is_paused = 0
+
+
+cdef int listener_add(Shard *shard, int descriptor, uint32_t listener_id) noexcept nogil:
+    cdef Listener *listener = <Listener *> calloc(1, sizeof(Listener))
+    if listener == NULL:
+        return -1
+    listener.descriptor = descriptor
+    listener.listener_id = listener_id
+    listener.index = 0 if shard.listeners == NULL else shard.listeners.index + 1
+    listener.timer.owner = listener
+    listener.timer.kind = TIMER_LISTENER
+    listener.next = shard.listeners
+    shard.listeners = listener
+    _listen(shard, listener)
+    return 0
+
+
+cdef void adopt(Shard *shard, int descriptor, uint32_t listener_id) noexcept nogil:
+    cdef char text[_PEER_SIZE]
+    cdef uint8_t *peer
+    cdef uint16_t size
+    # Without it a small acknowledgement waits for the one before it.
+    rookery_no_delay(descriptor)
+    rookery_peer(descriptor, text, _PEER_SIZE)
+    size = <uint16_t> strlen(text)
+    peer = <uint8_t *> malloc(size + 1)
+    if peer != NULL:
+        memcpy(peer, text, size)
+        if connection_new(shard, descriptor, NULL, listener_id, peer, size) != NULL:
+            return
+    free(peer)
+    close(descriptor)
+
+
+cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
+    cdef Listener *listener = shard.listeners
+    cdef int descriptor
+    cdef uint32_t count
+    while listener != NULL and listener.index != index:
+        listener = listener.next
+    if listener == NULL:
+        return
+    for count in range(ACCEPTS_PER_TURN):
+        descriptor = rookery_accept(listener.descriptor)
+        if descriptor >= 0:
+            adopt(shard, descriptor, listener.listener_id)
+        elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+            epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_DEL, listener.descriptor, NULL)
+            listener.is_paused = 1
+            wheel_arm(shard.world.wheel, &listener.timer, shard.world.now_ms + ACCEPT_PAUSE_MS)
+            return
+        elif errno == EAGAIN:
+            return
+        # Anything else concerns the one connection that was lost before it was accepted.
+
+
+cdef void listener_resume(Shard *shard, Listener *listener) noexcept nogil:
+    _listen(shard, listener)
+
+
+cdef void listeners_clear(Shard *shard) noexcept nogil:
+    cdef Listener *listener
+    while shard.listeners != NULL:
+        listener = shard.listeners
+        shard.listeners = listener.next
+        wheel_cancel(shard.world.wheel, &listener.timer)
+        if not listener.is_paused:
+            epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_DEL, listener.descriptor, NULL)
+        free(listener)

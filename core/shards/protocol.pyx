@@ -1,0 +1,446 @@
+"""See protocol.pxd."""
+
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from rookery.core.sessions.message cimport NEVER, Publication, publication_end
+from rookery.core.sessions.outbox cimport Outbox, outbox_commit, outbox_reserve
+from rookery.core.sessions.publish cimport Outcome
+from rookery.core.sessions.session cimport (
+    OUTBOX_HIGH_BYTES, session_puback, session_pubcomp, session_pubrec,
+)
+from rookery.core.sessions.settings cimport Settings
+from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Link, Session, Tenant
+from rookery.core.sessions.subscriptions cimport (
+    SUBSCRIBE_GROUP_FULL, SUBSCRIBE_NO_MEMORY, SUBSCRIBE_TOO_MANY, SUBSCRIBED_NEW, SUBSCRIBED_REPLACED,
+    session_subscribe, session_unsubscribe, subscription_find,
+)
+from rookery.core.shards.connections cimport connection_flush, connection_want
+from rookery.core.shards.lifecycle cimport connection_close, connection_lost
+from rookery.core.shards.publishing cimport shard_publish
+from rookery.core.shards.replays cimport replay_begin, replay_cancel
+from rookery.core.shards.state cimport ATTACHED, Connection, Shard, TopicAlias
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.packet_ids cimport (
+    packet_ids_add, packet_ids_count, packet_ids_has, packet_ids_remove,
+)
+from rookery.core.topics.names cimport (
+    SHARE_NONE, TOPIC_OK, ParsedFilter, TopicError, check_topic, describe_topic_error, parse_topic_filter,
+)
+from rookery.core.wire.decode cimport (
+    are_flags_valid, decode_acknowledgement, decode_disconnect, decode_publish, decode_subscribe, decode_unsubscribe,
+    next_subscription, next_topic_filter,
+)
+from rookery.core.wire.encode cimport (
+    ACKNOWLEDGEMENT_SIZE_MAXIMUM, PINGRESP_SIZE, encode_acknowledgement, encode_pingresp, encode_suback, size_suback,
+)
+from rookery.core.wire.packets cimport (
+    AcknowledgementPacket, DisconnectPacket, Frame, PublishPacket, SubscribePacket, SubscriptionRequest,
+    UnsubscribePacket,
+)
+from rookery.core.wire.spec cimport (
+    MQTT_5_0, PACKET_DISCONNECT, PACKET_PINGREQ, PACKET_PUBACK, PACKET_PUBCOMP, PACKET_PUBLISH, PACKET_PUBREC,
+    PACKET_PUBREL, PACKET_SUBACK, PACKET_SUBSCRIBE, PACKET_UNSUBACK, PACKET_UNSUBSCRIBE,
+    REASON_ADMINISTRATIVE_ACTION, REASON_DISCONNECT_WITH_WILL_MESSAGE, REASON_IMPLEMENTATION_SPECIFIC_ERROR,
+    REASON_MALFORMED_PACKET, REASON_NO_MATCHING_SUBSCRIBERS, REASON_NO_SUBSCRIPTION_EXISTED, REASON_NOT_AUTHORIZED,
+    REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_PAYLOAD_FORMAT_INVALID, REASON_PROTOCOL_ERROR,
+    REASON_QOS_NOT_SUPPORTED, REASON_QUOTA_EXCEEDED, REASON_RECEIVE_MAXIMUM_EXCEEDED, REASON_RETAIN_NOT_SUPPORTED,
+    REASON_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, REASON_SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, REASON_SUCCESS,
+    REASON_TOPIC_ALIAS_INVALID, REASON_TOPIC_FILTER_INVALID, REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR,
+    REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED, SESSION_EXPIRY_NEVER,
+)
+from rookery.core.wire.text cimport is_utf8
+
+cdef enum:
+    _SYSTEM_PREFIX_SIZE = 5  # "$SYS/"
+
+
+cdef void _acknowledge(
+    Connection *connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code
+) noexcept nogil:
+    cdef uint8_t *out = outbox_reserve(&connection.link.outbox, ACKNOWLEDGEMENT_SIZE_MAXIMUM)
+    # Without memory the acknowledgement is missing and the client sends again after it has reconnected.
+    if out != NULL:
+        outbox_commit(&connection.link.outbox, <uint32_t> encode_acknowledgement(
+            packet_type, packet_id, reason_code, connection.link.version, out))
+
+
+# PUBLISH
+
+cdef bint _resolve_alias(Connection *connection, PublishPacket *packet) noexcept nogil:
+    """Put the topic in place of its alias, or remember it. False when the connection was closed for it."""
+    cdef uint16_t limit = connection.tenant.settings.max_topic_alias
+    cdef TopicAlias *alias
+    if packet.topic_alias > limit:
+        connection_close(connection, REASON_TOPIC_ALIAS_INVALID, b"topic alias above the maximum", True)
+        return False  # [MQTT-3.3.2-9]
+    if connection.aliases == NULL:
+        connection.aliases = <TopicAlias *> calloc(limit, sizeof(TopicAlias))
+        if connection.aliases == NULL:
+            connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+            return False
+        connection.alias_count = limit
+    if packet.topic_alias > connection.alias_count:
+        # The tenant's limit was raised; this client was told the old one.
+        connection_close(connection, REASON_TOPIC_ALIAS_INVALID, b"topic alias above the maximum", True)
+        return False
+    alias = &connection.aliases[packet.topic_alias - 1]
+    if packet.topic.size == 0:
+        if alias.topic == NULL:
+            connection_close(connection, REASON_PROTOCOL_ERROR, b"topic alias that was never set", True)
+            return False
+        packet.topic.data = alias.topic
+        packet.topic.size = alias.size
+        return True
+    if alias.topic != NULL and alias.size == packet.topic.size:
+        memcpy(alias.topic, packet.topic.data, packet.topic.size)
+        return True
+    free(alias.topic)
+    alias.topic = <uint8_t *> malloc(packet.topic.size)
+    if alias.topic == NULL:
+        connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+        return False
+    memcpy(alias.topic, packet.topic.data, packet.topic.size)
+    alias.size = <uint16_t> packet.topic.size
+    return True
+
+
+cdef bint _refuse_publish(
+    Connection *connection, const PublishPacket *packet, uint8_t reason_code, const char *detail
+) noexcept nogil:
+    """A publication that is not accepted: told in the acknowledgement where there is one, else by closing."""
+    if connection.link.version == MQTT_5_0 and packet.qos > 0:
+        _acknowledge(
+            connection, PACKET_PUBACK if packet.qos == 1 else PACKET_PUBREC, packet.packet_id, reason_code)
+    else:
+        connection_close(connection, reason_code, detail, True)
+    return False
+
+
+cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept nogil:
+    cdef const Settings *settings = &connection.tenant.settings
+    cdef TopicError error
+    if packet.topic_alias != 0 and not _resolve_alias(connection, packet):
+        return False
+    if packet.qos > settings.maximum_qos:
+        connection_close(connection, REASON_QOS_NOT_SUPPORTED, b"QoS above MaximumQoS", True)
+        return False
+    if packet.retain and not settings.retain_enabled:
+        connection_close(connection, REASON_RETAIN_NOT_SUPPORTED, b"RetainEnabled is off", True)
+        return False
+    error = check_topic(packet.topic.data, packet.topic.size, &settings.topic_limits)
+    if error != TOPIC_OK:
+        return _refuse_publish(connection, packet, REASON_TOPIC_NAME_INVALID, describe_topic_error(error))
+    if packet.topic.data[0] == c"$":
+        # Only the server speaks on $SYS; $share and $oshare are no topics.
+        if (
+            packet.topic.size >= _SYSTEM_PREFIX_SIZE
+            and memcmp(packet.topic.data, b"$SYS/", _SYSTEM_PREFIX_SIZE) == 0
+        ):
+            return _refuse_publish(connection, packet, REASON_NOT_AUTHORIZED, b"$SYS belongs to the server")
+        if packet.topic.size >= 7 and memcmp(packet.topic.data, b"$share/", 7) == 0 or (
+            packet.topic.size >= 8 and memcmp(packet.topic.data, b"$oshare/", 8) == 0
+        ):
+            return _refuse_publish(connection, packet, REASON_TOPIC_NAME_INVALID, b"a shared subscription is no topic")
+    if (
+        packet.payload_format_indicator
+        and settings.payload_format_validation_enabled
+        and not is_utf8(packet.payload.data, packet.payload.size)
+    ):
+        return _refuse_publish(connection, packet, REASON_PAYLOAD_FORMAT_INVALID, b"the payload is not UTF-8")
+    return True
+
+
+cdef void _relieve(Connection *connection, Link *congested) noexcept nogil:
+    """A subscriber's outbox is over its high mark: write it out now, and if that does not help, hold the publisher.
+
+    What a saturated broker collects thus leaves in large writes. A client that does not drain within HOLD_MS is slow:
+    nobody waits for it any more, and what its outbox cannot hold is dropped (QoS 0) or goes to its inbox.
+    """
+    cdef Connection *target = <Connection *> congested
+    cdef Shard *shard = connection.shard
+    if target.blocked_since_ms == 0 and not connection_flush(target):
+        connection_lost(target, True)
+        return
+    if congested.outbox.size <= OUTBOX_HIGH_BYTES or congested.is_slow:
+        return
+    if congested.congested_since_ms == 0:
+        congested.congested_since_ms = shard.world.now_ms
+    if target != connection and connection.state == ATTACHED and not connection.is_held:
+        connection.is_held = 1
+        connection.held_for_index = target.index
+        connection.held_for_generation = target.generation
+        connection.next_held = shard.held
+        shard.held = connection
+        connection_want(connection, False, connection.is_writable_awaited)
+
+
+cdef void _handle_publish(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    cdef PublishPacket packet
+    cdef Publication publication
+    cdef Outcome outcome
+    cdef Session *session = connection.link.session
+    cdef Tenant *tenant = connection.tenant
+    cdef const char *detail = NULL
+    cdef int reason = decode_publish(body, frame.body_size, frame.flags, connection.link.version, &packet, &detail)
+    cdef uint8_t answer
+    if reason != REASON_SUCCESS:
+        connection_close(connection, <uint8_t> reason, detail, True)
+        return
+    tenant.counters.messages_received += 1
+    if packet.qos == 2 and packet_ids_has(&session.received, packet.packet_id):
+        # Sent again before it was released: it has been handed out already [MQTT-4.3.3-10].
+        _acknowledge(connection, PACKET_PUBREC, packet.packet_id, REASON_SUCCESS)
+        return
+    if not _may_publish(connection, &packet):
+        return
+    if packet.qos == 2:
+        if (
+            connection.link.version == MQTT_5_0
+            and packet_ids_count(&session.received) >= connection.receive_maximum
+        ):
+            connection_close(
+                connection, REASON_RECEIVE_MAXIMUM_EXCEEDED, b"more unreleased messages than Receive Maximum", True)
+            return  # [MQTT-3.3.4-9]
+        if packet_ids_add(&session.received, packet.packet_id) < 0:
+            connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+            return
+    publication.topic = packet.topic
+    publication.payload = packet.payload
+    publication.forwarded = packet.forwarded
+    publication.expires_at_ms = NEVER
+    if packet.has_message_expiry:
+        publication.expires_at_ms = (
+            connection.shard.world.now_ms + <uint64_t> packet.message_expiry_interval * 1000)
+    publication.publisher = session.serial
+    publication.qos = packet.qos
+    publication.retain = packet.retain
+    publication.payload_format_indicator = packet.payload_format_indicator
+    publication.is_fanout = 0
+    publication.message = NULL
+    publication.congested = NULL
+    memset(publication.encoded, 0, sizeof(publication.encoded))
+    memset(&outcome, 0, sizeof(outcome))
+    shard_publish(connection.shard, tenant, &publication, &outcome)
+    publication_end(&publication)
+    if packet.qos > 0:
+        answer = REASON_SUCCESS
+        if outcome.matched == 0 and outcome.other_shards == 0:
+            answer = REASON_NO_MATCHING_SUBSCRIBERS
+        _acknowledge(connection, PACKET_PUBACK if packet.qos == 1 else PACKET_PUBREC, packet.packet_id, answer)
+    if publication.congested != NULL:
+        _relieve(connection, <Link *> publication.congested)
+
+
+# Acknowledgements
+
+cdef void _handle_acknowledgement(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    cdef AcknowledgementPacket packet
+    cdef Session *session = connection.link.session
+    cdef const char *detail = NULL
+    cdef int reason = decode_acknowledgement(
+        body, frame.body_size, frame.packet_type, connection.link.version, &packet, &detail)
+    cdef uint8_t answer
+    if reason != REASON_SUCCESS:
+        connection_close(connection, <uint8_t> reason, detail, True)
+        return
+    if frame.packet_type == PACKET_PUBACK:
+        session_puback(session, packet.packet_id)
+    elif frame.packet_type == PACKET_PUBREC:
+        answer = session_pubrec(session, packet.packet_id, packet.reason_code)
+        if packet.reason_code < 0x80:
+            _acknowledge(connection, PACKET_PUBREL, packet.packet_id, answer)
+    elif frame.packet_type == PACKET_PUBREL:
+        answer = REASON_SUCCESS
+        if not packet_ids_remove(&session.received, packet.packet_id):
+            answer = REASON_PACKET_IDENTIFIER_NOT_FOUND
+        _acknowledge(connection, PACKET_PUBCOMP, packet.packet_id, answer)
+    else:
+        session_pubcomp(session, packet.packet_id)
+
+
+# SUBSCRIBE and UNSUBSCRIBE
+
+cdef uint8_t _subscribe_one(
+    Connection *connection, const SubscriptionRequest *request, uint32_t subscription_id
+) noexcept nogil:
+    """The reason code of one topic filter."""
+    cdef Session *session = connection.link.session
+    cdef const Settings *settings = &connection.tenant.settings
+    cdef ParsedFilter parsed
+    cdef uint8_t qos = request.qos
+    cdef uint8_t flags = 0
+    cdef int result
+    if parse_topic_filter(
+        request.topic_filter.data, request.topic_filter.size, &settings.topic_limits, &parsed
+    ) != TOPIC_OK:
+        return REASON_TOPIC_FILTER_INVALID
+    if parsed.share_kind != SHARE_NONE and not settings.shared_subscription_enabled:
+        return REASON_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+    if parsed.has_wildcard and not settings.wildcard_subscription_enabled:
+        return REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+    if qos > settings.maximum_qos:
+        qos = settings.maximum_qos
+    if request.no_local:
+        flags |= NO_LOCAL
+    if request.retain_as_published:
+        flags |= RETAIN_AS_PUBLISHED
+    result = session_subscribe(session, &parsed, qos, flags, request.retain_handling, subscription_id)
+    if result == SUBSCRIBE_TOO_MANY or result == SUBSCRIBE_GROUP_FULL:
+        return REASON_QUOTA_EXCEEDED
+    if result == SUBSCRIBE_NO_MEMORY:
+        return REASON_UNSPECIFIED_ERROR
+    # Shared subscriptions get no retained messages [MQTT5 4.8.2]; else as Retain Handling says [MQTT-3.3.1-9 to 11].
+    if parsed.share_kind == SHARE_NONE and (
+        request.retain_handling == 0 or (request.retain_handling == 1 and result == SUBSCRIBED_NEW)
+    ):
+        replay_begin(
+            connection.shard, session, parsed.topic_filter, subscription_find(session, &parsed).filter_id,
+            subscription_id, qos, request.no_local)
+    return qos
+
+
+cdef void _send_suback(
+    Connection *connection, uint8_t packet_type, uint16_t packet_id, const uint8_t *reason_codes, uint16_t count
+) noexcept nogil:
+    cdef Bytes no_reason
+    cdef uint32_t size
+    cdef uint8_t *out
+    memset(&no_reason, 0, sizeof(Bytes))
+    size = <uint32_t> size_suback(packet_type, count, no_reason, connection.link.version)
+    out = outbox_reserve(&connection.link.outbox, size)
+    if out != NULL:
+        outbox_commit(&connection.link.outbox, <uint32_t> encode_suback(
+            packet_type, packet_id, reason_codes, count, no_reason, connection.link.version, out))
+
+
+cdef void _handle_subscribe(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    cdef SubscribePacket packet
+    cdef SubscriptionRequest request
+    cdef const char *detail = NULL
+    cdef int reason = decode_subscribe(body, frame.body_size, connection.link.version, &packet, &detail)
+    cdef uint8_t *reason_codes
+    cdef uint16_t count = 0
+    cdef Bytes rest
+    if reason != REASON_SUCCESS:
+        connection_close(connection, <uint8_t> reason, detail, True)
+        return
+    if packet.filter_count > connection.tenant.settings.max_topic_filters_per_sub:
+        connection_close(
+            connection, REASON_ADMINISTRATIVE_ACTION, b"more topic filters than MaxTopicFiltersPerSub", True)
+        return
+    if packet.subscription_id != 0 and not connection.tenant.settings.subscription_identifier_enabled:
+        connection_close(
+            connection, REASON_SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, b"SubscriptionIdentifierEnabled is off", True)
+        return
+    reason_codes = <uint8_t *> malloc(packet.filter_count)
+    if reason_codes == NULL:
+        connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+        return
+    rest = packet.filters
+    while next_subscription(&rest, connection.link.version, &request):
+        reason_codes[count] = _subscribe_one(connection, &request, packet.subscription_id)
+        count += 1
+    _send_suback(connection, PACKET_SUBACK, packet.packet_id, reason_codes, count)
+    free(reason_codes)
+
+
+cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter) noexcept nogil:
+    cdef Session *session = connection.link.session
+    cdef ParsedFilter parsed
+    if parse_topic_filter(
+        topic_filter.data, topic_filter.size, &connection.tenant.settings.topic_limits, &parsed
+    ) != TOPIC_OK:
+        return REASON_TOPIC_FILTER_INVALID
+    if parsed.share_kind == SHARE_NONE and subscription_find(session, &parsed) != NULL:
+        # What is still to come of its retained messages must not come any more [MQTT-3.10.4-2].
+        replay_cancel(connection.shard, session, subscription_find(session, &parsed).filter_id)
+    return REASON_SUCCESS if session_unsubscribe(session, &parsed) else REASON_NO_SUBSCRIPTION_EXISTED
+
+
+cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    cdef UnsubscribePacket packet
+    cdef const char *detail = NULL
+    cdef int reason = decode_unsubscribe(body, frame.body_size, connection.link.version, &packet, &detail)
+    cdef uint8_t *reason_codes
+    cdef uint16_t count = 0
+    cdef Bytes rest, topic_filter
+    if reason != REASON_SUCCESS:
+        connection_close(connection, <uint8_t> reason, detail, True)
+        return
+    if packet.filter_count > connection.tenant.settings.max_topic_filters_per_sub:
+        connection_close(
+            connection, REASON_ADMINISTRATIVE_ACTION, b"more topic filters than MaxTopicFiltersPerSub", True)
+        return
+    reason_codes = <uint8_t *> malloc(packet.filter_count)
+    if reason_codes == NULL:
+        connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+        return
+    rest = packet.filters
+    while next_topic_filter(&rest, &topic_filter):
+        reason_codes[count] = _unsubscribe_one(connection, topic_filter)
+        count += 1
+    _send_suback(connection, PACKET_UNSUBACK, packet.packet_id, reason_codes, count)
+    free(reason_codes)
+
+
+# The rest
+
+cdef void _handle_pingreq(Connection *connection, const Frame *frame) noexcept nogil:
+    cdef uint8_t *out
+    if frame.body_size != 0:
+        connection_close(connection, REASON_MALFORMED_PACKET, b"PINGREQ with a body", True)
+        return
+    out = outbox_reserve(&connection.link.outbox, PINGRESP_SIZE)
+    if out != NULL:
+        outbox_commit(&connection.link.outbox, <uint32_t> encode_pingresp(out))
+
+
+cdef void _handle_disconnect(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    cdef DisconnectPacket packet
+    cdef Session *session = connection.link.session
+    cdef const Settings *settings = &connection.tenant.settings
+    cdef const char *detail = NULL
+    cdef uint32_t expiry
+    cdef int reason = decode_disconnect(body, frame.body_size, connection.link.version, &packet, &detail)
+    if reason != REASON_SUCCESS:
+        connection_close(connection, <uint8_t> reason, detail, True)
+        return
+    if packet.has_session_expiry_interval:
+        expiry = packet.session_expiry_interval
+        if expiry != 0 and not session.is_persistent:
+            connection_close(
+                connection, REASON_PROTOCOL_ERROR, b"Session Expiry Interval was 0 and cannot be set now", True)
+            return  # [MQTT-3.14.2-2]
+        if expiry > settings.max_session_expiry_seconds:
+            expiry = settings.max_session_expiry_seconds
+        elif expiry != 0 and expiry < settings.min_session_expiry_seconds:
+            expiry = settings.min_session_expiry_seconds
+        session.session_expiry_interval = expiry
+        session.is_persistent = expiry != 0
+    # A normal DISCONNECT takes the will with it [MQTT-3.14.4-3].
+    connection_lost(connection, packet.reason_code != REASON_SUCCESS)
+
+
+cdef void handle_packet(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    cdef uint8_t packet_type = frame.packet_type
+    if packet_type == PACKET_PUBLISH:
+        _handle_publish(connection, frame, body)
+        return
+    if not are_flags_valid(packet_type, frame.flags):
+        connection_close(connection, REASON_MALFORMED_PACKET, b"reserved flags of the fixed header are set", True)
+        return
+    if packet_type >= PACKET_PUBACK and packet_type <= PACKET_PUBCOMP:
+        _handle_acknowledgement(connection, frame, body)
+    elif packet_type == PACKET_PINGREQ:
+        _handle_pingreq(connection, frame)
+    elif packet_type == PACKET_SUBSCRIBE:
+        _handle_subscribe(connection, frame, body)
+    elif packet_type == PACKET_UNSUBSCRIBE:
+        _handle_unsubscribe(connection, frame, body)
+    elif packet_type == PACKET_DISCONNECT:
+        _handle_disconnect(connection, frame, body)
+    else:
+        # A second CONNECT [MQTT-3.1.0-2], an AUTH without a method, or a packet that only servers send.
+        connection_close(connection, REASON_PROTOCOL_ERROR, b"this packet is not expected here", True)

@@ -1,0 +1,23 @@
+"""Registry: the tenants of the process. What the shards share of a tenant lives as long as anybody refers to it."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from rookery.core.sessions.state cimport SharedTenant
+from rookery.core.shards.state cimport Registry
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.hashing cimport HashKey
+from rookery.core.structures.reclaim cimport ReclaimDomain
+
+
+cdef void registry_init(Registry *registry) noexcept nogil
+cdef void registry_clear(Registry *registry) noexcept nogil
+# The tenant of this id, made if need be, with one reference for the caller; NULL when memory is short.
+cdef SharedTenant *registry_find(
+    Registry *registry, const HashKey *key, ReclaimDomain *reclaim, Bytes tenant_id) noexcept nogil
+cdef void registry_acquire(Registry *registry, SharedTenant *tenant) noexcept nogil
+# The last reference frees it, once no shard can look at its tree any more.
+cdef void registry_release(Registry *registry, ReclaimDomain *reclaim, SharedTenant *tenant) noexcept nogil
+
+
+# The shard that keeps the tenant's retained messages. High bits: the low ones choose places in hash tables.
+cdef inline uint32_t home_shard(const SharedTenant *tenant, uint32_t shard_count) noexcept nogil:
+    return <uint32_t> ((tenant.hash >> 32) % shard_count)

@@ -1,0 +1,112 @@
+"""See registry.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from rookery.core.sessions.state cimport SharedTenant
+from rookery.core.shards.state cimport Registry
+from rookery.core.structures.atomics cimport atomic_load_u32, atomic_replace_u32
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.hashing cimport HashKey, hash_bytes
+from rookery.core.structures.mutex cimport mutex_destroy, mutex_init, mutex_lock, mutex_unlock
+from rookery.core.structures.pointer_map cimport (
+    pointer_map_add, pointer_map_each, pointer_map_first, pointer_map_free, pointer_map_next, pointer_map_remove,
+)
+from rookery.core.structures.reclaim cimport ReclaimDomain, reclaim_later
+from rookery.core.topics.tree cimport tree_free, tree_new
+
+
+cdef void registry_init(Registry *registry) noexcept nogil:
+    memset(registry, 0, sizeof(Registry))
+    mutex_init(&registry.mutex, NULL)
+
+
+cdef void _free(void *context, uint64_t argument) noexcept nogil:
+    cdef SharedTenant *tenant = <SharedTenant *> context
+    tree_free(tenant.tree)
+    free(tenant.id)
+    free(tenant)
+
+
+cdef void registry_clear(Registry *registry) noexcept nogil:
+    cdef uint32_t cursor = 0
+    cdef void *tenant = pointer_map_each(&registry.tenants, &cursor)
+    while tenant != NULL:
+        _free(tenant, 0)
+        tenant = pointer_map_each(&registry.tenants, &cursor)
+    pointer_map_free(&registry.tenants)
+    mutex_destroy(&registry.mutex)
+
+
+cdef SharedTenant *_find(Registry *registry, uint64_t hash, Bytes tenant_id) noexcept nogil:
+    cdef uint32_t cursor
+    cdef SharedTenant *tenant = <SharedTenant *> pointer_map_first(&registry.tenants, hash, &cursor)
+    while tenant != NULL:
+        if tenant.id_size == tenant_id.size and memcmp(tenant.id, tenant_id.data, tenant_id.size) == 0:
+            return tenant
+        tenant = <SharedTenant *> pointer_map_next(&registry.tenants, hash, &cursor)
+    return NULL
+
+
+cdef SharedTenant *_new(
+    Registry *registry, const HashKey *key, ReclaimDomain *reclaim, uint64_t hash, Bytes tenant_id
+) noexcept nogil:
+    cdef SharedTenant *tenant = <SharedTenant *> calloc(1, sizeof(SharedTenant))
+    if tenant == NULL:
+        return NULL
+    tenant.id = <uint8_t *> malloc(tenant_id.size + 1)
+    tenant.tree = tree_new(key, reclaim)
+    if tenant.id == NULL or tenant.tree == NULL or pointer_map_add(&registry.tenants, hash, tenant) != 0:
+        if tenant.tree != NULL:
+            tree_free(tenant.tree)
+        free(tenant.id)
+        free(tenant)
+        return NULL
+    memcpy(tenant.id, tenant_id.data, tenant_id.size)
+    tenant.id_size = <uint16_t> tenant_id.size
+    tenant.hash = hash
+    return tenant
+
+
+cdef SharedTenant *registry_find(
+    Registry *registry, const HashKey *key, ReclaimDomain *reclaim, Bytes tenant_id
+) noexcept nogil:
+    cdef uint64_t hash = hash_bytes(key, tenant_id.data, tenant_id.size)
+    cdef SharedTenant *tenant
+    mutex_lock(&registry.mutex)
+    tenant = _find(registry, hash, tenant_id)
+    if tenant == NULL:
+        tenant = _new(registry, key, reclaim, hash, tenant_id)
+    if tenant != NULL:
+        # Under the mutex, for only there may a count leave zero or reach it.
+        registry_acquire(registry, tenant)
+    mutex_unlock(&registry.mutex)
+    return tenant
+
+
+cdef void registry_acquire(Registry *registry, SharedTenant *tenant) noexcept nogil:
+    cdef uint32_t references = atomic_load_u32(&tenant.references)
+    while not atomic_replace_u32(&tenant.references, references, references + 1):
+        references = atomic_load_u32(&tenant.references)
+
+
+cdef void registry_release(Registry *registry, ReclaimDomain *reclaim, SharedTenant *tenant) noexcept nogil:
+    cdef uint32_t references = atomic_load_u32(&tenant.references)
+    cdef bint is_last = False
+    while references > 1:
+        if atomic_replace_u32(&tenant.references, references, references - 1):
+            return
+        references = atomic_load_u32(&tenant.references)
+    # The last reference, as it seems: whoever looks the tenant up holds the mutex.
+    mutex_lock(&registry.mutex)
+    references = atomic_load_u32(&tenant.references)
+    while not atomic_replace_u32(&tenant.references, references, references - 1):
+        references = atomic_load_u32(&tenant.references)
+    if references == 1:
+        pointer_map_remove(&registry.tenants, tenant.hash, tenant)
+        is_last = True
+    mutex_unlock(&registry.mutex)
+    if is_last:
+        # What the tree itself has handed to the domain comes before it in the queue.
+        reclaim_later(reclaim, _free, tenant, 0)

@@ -1,0 +1,326 @@
+"""The data model of the event loops: Engine parts that shards share, Shard, Connection.
+
+    Universe (shared by all shards of one engine)
+      |-- reclaim domain, tenant registry, mailboxes
+      |
+    Shard 0 .. N-1 (one thread each)
+      |-- World: what its sessions and tenants share
+      |-- connections, by index and generation
+      |-- CommandQueue (from Python), EventQueue (to Python), Mailbox (from other shards)
+
+A Connection is one network connection. It holds a Link, through which its session writes; the session is owned by the
+shard that its key hashes to, and the connection is handed over to that shard before it is attached.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.sessions.message cimport Message
+from rookery.core.sessions.outbox cimport FlushList, SegmentPool
+from rookery.core.sessions.settings cimport Settings
+from rookery.core.sessions.state cimport Link, Session, SharedTenant, Tenant, World
+from rookery.core.structures.hashing cimport HashKey
+from rookery.core.structures.mutex cimport Mutex
+from rookery.core.structures.pointer_map cimport PointerMap
+from rookery.core.structures.reclaim cimport ReclaimDomain
+from rookery.core.structures.timers cimport Timer
+from rookery.core.topics.retained cimport RetainedWalk
+
+cdef enum ShardLimit:
+    READ_SIZE = 16384              # bytes read per ready socket and turn: larger gains nothing for small packets
+    READ_LARGE_SIZE = 65536        # for a socket whose last read came back full, or that is inside a large packet
+    EVENTS_PER_TURN = 256          # ready sockets taken from the kernel at once
+    FLUSH_EARLY_BYTES = 4194304    # put into outboxes within one turn: caps what a fan-out makes of one read
+    PENDING_CONNECTS = 16384       # CONNECTs that may wait for a verdict, per shard
+    COMMANDS_QUEUED = 65536        # commands from Python that may wait, per shard
+    CONNECT_TIMEOUT_MS = 20000     # from accept to the verdict; BifroMQ's connTimeoutSec
+    CONNECT_SIZE_MAXIMUM = 262144  # bytes of a CONNECT: BifroMQ's maxMsgByteSize
+    ACCEPTS_PER_TURN = 64          # connections accepted per listener and turn, so that others are served in between
+    ACCEPT_PAUSE_MS = 100          # after accept failed for want of descriptors or memory: trying on would only spin
+    LINGER_MS = 1000               # how long a closed connection may take to read its last bytes
+    STALL_MS = 60000               # a client that takes no byte for so long while some wait is gone
+    HOLD_MS = 200                  # how long publishers wait for a client whose outbox is over its high mark
+    RETAINED_PER_TURN = 1024       # retained messages handed to new subscribers per turn, so that nobody waits long
+    RETAINED_NODES_PER_TURN = 4096  # places of the retained tree looked at for them
+
+cdef enum ConnectionState:
+    CONNECTION_FREE = 0
+    CONNECT_DUE = 1        # nothing came yet but bytes of a CONNECT
+    VERDICT_DUE = 2        # the control plane decides
+    ATTACHED = 3           # has a session
+    LINGERING = 4          # closed by us: last bytes go out, what comes in is thrown away
+
+cdef enum TransportKind:
+    TRANSPORT_SOCKET = 1
+    TRANSPORT_MEMORY = 2   # bytes come from and go to a MemoryLink: tests, embedding
+
+cdef enum CloseCause:      # why a connection ends, for events and counters
+    CLOSED_BY_CLIENT = 1       # DISCONNECT
+    CLOSED_BY_PEER = 2         # end of stream, reset, or a failed write: no DISCONNECT came
+    CLOSED_FOR_ERROR = 3       # the client broke the protocol
+    CLOSED_FOR_TIMEOUT = 4     # keep alive, connect time-out, stall
+    CLOSED_BY_TAKE_OVER = 5
+    CLOSED_BY_SERVER = 6       # refused, shut down, by an administrator
+
+
+cdef struct MemoryLink:    # the two directions of a connection without a socket; under its mutex
+    Mutex mutex
+    uint8_t *incoming          # fed by the test, read by the shard
+    uint64_t incoming_size
+    uint8_t *outgoing          # written by the shard, collected by the test
+    uint64_t outgoing_size
+    uint8_t is_hung_up         # by the test
+    uint8_t is_closed          # by the shard
+    uint32_t references        # the shard's and the test's
+
+
+cdef struct TopicAlias:
+    uint8_t *topic             # owned; NULL = not set
+    uint16_t size
+
+
+cdef struct Connection:
+    Link link                  # first: a Link is its Connection
+    Shard *shard
+    uint32_t index             # in the shard's table
+    uint32_t generation        # grows when the index is used again
+    int descriptor             # -1 without a socket
+    uint8_t state              # ConnectionState
+    uint8_t transport          # TransportKind
+    uint8_t is_reading         # the kernel tells us when bytes come
+    uint8_t is_writable_awaited  # the kernel tells us when it takes bytes again
+    uint8_t reads_large        # READ_LARGE_SIZE next time
+    uint8_t is_held            # in the held list: nothing is read until the congestion ends
+    uint8_t wants_problem_information  # reason strings may be sent [MQTT-3.1.2-29]
+    uint8_t is_ready           # in the ready list
+    uint16_t keep_alive        # seconds in force; 0 = none
+    uint16_t receive_maximum   # of QoS 1 and 2 messages that we let the client have on their way
+    uint32_t listener_id
+    uint32_t packet_size_maximum  # of a packet from the client, bytes
+    uint8_t *partial           # bytes that came and were not consumed: an incomplete packet, or what waits for a verdict
+    uint32_t partial_size
+    uint32_t partial_capacity
+    uint64_t last_receive_ms
+    uint64_t blocked_since_ms  # the socket takes no bytes since; 0 = it does
+    Timer timer                # TIMER_CONNECTION
+    Tenant *tenant             # NULL before the verdict
+    uint8_t *connect_body      # of the CONNECT, until the session is attached
+    uint32_t connect_size
+    TopicAlias *aliases        # of the client, 1-based less one
+    uint16_t alias_count       # places in aliases
+    uint16_t peer_size
+    uint8_t *peer              # "host:port"; owned
+    MemoryLink *memory         # with TRANSPORT_MEMORY
+    Connection *next           # in the ready list or the free list
+    Connection *next_held      # in the held list
+    Connection *next_memory    # in the list of connections without a socket
+    uint32_t held_for_index    # the congested connection
+    uint32_t held_for_generation
+
+
+cdef enum:
+    REPLAY_BATCH = 64          # retained messages taken from the tree at once
+
+
+cdef struct Replay:            # retained messages on their way to a new subscription, on the session's shard
+    Replay *next
+    Session *session
+    uint64_t number            # names it in mails
+    RetainedWalk *walk         # when the tenant's home is this shard
+    RemoteWalk *remote         # else: where the home shard stands; NULL until its first batch came
+    uint32_t filter_id         # of the subscription
+    uint32_t subscription_id   # 0 = none
+    uint32_t limit             # messages that may still be sent; UINT32_MAX = no limit
+    uint8_t qos                # granted
+    uint8_t no_local
+    uint8_t is_awaiting        # a batch has been asked for by mail
+    uint8_t is_done            # the walk is over: what is in the batch is the last
+    uint32_t batch_next
+    uint32_t batch_count
+    Message *batch[64]         # REPLAY_BATCH; one reference each
+
+
+cdef struct RemoteWalk:        # on the home shard, for a replay of another shard
+    RemoteWalk *next
+    RetainedWalk *walk
+    Tenant *tenant             # one user
+
+
+cdef enum WalkStep:
+    WALK_OPEN = 1
+    WALK_NEXT = 2
+    WALK_CLOSE = 3
+
+
+cdef struct WalkRequest:       # data of MAIL_WALK; the topic filter follows the struct
+    uint8_t step               # WalkStep
+    uint32_t origin            # shard of the replay
+    uint64_t replay            # its number
+    RemoteWalk *walk           # with WALK_NEXT and WALK_CLOSE
+    uint32_t filter_size       # with WALK_OPEN
+
+
+cdef struct WalkBatch:         # data of MAIL_RETAINED
+    uint64_t replay
+    RemoteWalk *walk           # NULL when the walk is over
+    uint32_t count
+    Message *messages[64]      # REPLAY_BATCH; one reference each, shared
+
+
+cdef enum MailKind:
+    MAIL_CONNECTION = 1        # data: Transfer; a connection whose session lives there
+    MAIL_PUBLISH = 2           # message, for the routes of that shard
+    MAIL_RETAIN = 3            # message to be stored on the tenant's home shard
+    MAIL_WALK = 4              # data: WalkRequest; retained messages wanted from the home shard
+    MAIL_RETAINED = 5          # data: WalkBatch; retained messages for a session
+
+
+cdef struct Mail:
+    Mail *next
+    uint8_t kind               # MailKind
+    SharedTenant *tenant       # one reference
+    Message *message           # one reference, shared; or NULL
+    void *data                 # owned by whoever takes the mail
+
+
+cdef struct Mailbox:           # from all other shards to one; under its mutex
+    Mutex mutex
+    Mail *first
+    Mail *last
+    uint32_t is_asleep         # the owner waits in epoll: wake it. Atomic
+    int wake_descriptor        # eventfd in the owner's epoll; also rung for commands
+
+
+cdef struct OutMail:           # collected during a turn for one other shard
+    Mail *first
+    Mail *last
+
+
+cdef enum CommandKind:
+    COMMAND_LISTEN = 1
+    COMMAND_STOP_LISTENING = 2
+    COMMAND_ADOPT = 3
+    COMMAND_ADMIT = 4
+    COMMAND_REFUSE = 5
+    COMMAND_PUBLISH = 6
+    COMMAND_FIND_SESSION = 7
+    COMMAND_CONFIGURE = 8
+    COMMAND_STATISTICS = 9
+    COMMAND_STOP = 10
+    COMMAND_LINK = 11          # a memory connection
+
+
+cdef struct Command:
+    Command *next
+    uint8_t kind               # CommandKind
+    uint8_t flag
+    uint8_t reason_code
+    int descriptor
+    uint32_t listener_id
+    uint64_t request           # or the handle of a connection
+    uint64_t number
+    Message *message
+    MemoryLink *memory
+    uint32_t sizes[4]          # of the byte strings that follow the struct, one after the other
+    Settings settings          # COMMAND_CONFIGURE
+
+
+cdef struct Transfer:          # a connection on its way to the shard that owns its session
+    int descriptor
+    uint8_t transport
+    MemoryLink *memory
+    uint32_t listener_id
+    uint8_t *connect_body
+    uint32_t connect_size
+    uint8_t *partial
+    uint32_t partial_size
+    uint8_t *peer
+    uint16_t peer_size
+    Command *admission         # COMMAND_ADMIT as it came, owned
+
+
+cdef struct CommandQueue:      # from Python to one shard; under its mutex
+    Mutex mutex
+    Command *first
+    Command *last
+    uint32_t count
+
+
+cdef enum EventKind:
+    EVENT_CONNECT_REQUESTED = 1
+    EVENT_PUBLISHED = 2        # reply to COMMAND_PUBLISH
+    EVENT_SESSION = 3          # reply to COMMAND_FIND_SESSION
+    EVENT_NO_SESSION = 4
+    EVENT_STATISTICS = 5
+    EVENT_STOPPED = 6
+
+
+cdef struct Event:
+    Event *next
+    uint8_t kind               # EventKind
+    uint8_t flags[7]
+    uint64_t request           # or the handle of a connection
+    uint64_t numbers[12]
+    uint32_t sizes[4]          # of the byte strings that follow the struct, one after the other
+
+
+cdef struct EventQueue:        # from one shard to Python; under its mutex
+    Mutex mutex
+    Event *first
+    Event *last
+    uint32_t count
+    int wake_descriptor        # eventfd that trio waits for
+
+
+cdef struct Registry:          # tenants by id, for all shards; under its mutex
+    Mutex mutex
+    PointerMap tenants         # hash of the id -> SharedTenant
+
+
+cdef struct Universe:
+    uint32_t shard_count
+    HashKey key
+    ReclaimDomain *reclaim
+    Registry registry
+    Shard **shards
+    Settings default_settings
+    uint64_t wall_offset_ms    # milliseconds of the epoch = clock of the shards + this
+
+
+cdef struct Listener:
+    Listener *next
+    int descriptor
+    uint32_t listener_id
+    uint32_t index             # as epoll names it
+    Timer timer                # TIMER_LISTENER: accepting begins again
+    uint8_t is_paused          # the process had no descriptor left
+
+
+cdef struct Shard:
+    Universe *universe
+    World world
+    uint32_t index
+    int epoll_descriptor
+    uint8_t is_stopping
+    uint8_t is_stopped
+    uint64_t stop_at_ms        # connections that still linger then are cut
+    uint64_t turns
+    SegmentPool pool
+    FlushList flush_list
+    PointerMap tenants         # hash of the id -> Tenant
+    Connection **chunks        # of the connection table, 256 each
+    uint32_t chunk_count
+    Connection *free_connections
+    uint32_t connection_count
+    uint32_t pending_connects
+    Connection *held
+    Connection *ready          # to be served in the next turn, whatever the kernel says
+    Connection *memory_connections  # looked at in every turn: tests and embedding have few
+    Replay *replays
+    RemoteWalk *remote_walks
+    uint64_t last_replay
+    Listener *listeners
+    uint8_t *read_buffer       # the one scratch that sockets are read into
+    CommandQueue commands
+    EventQueue events
+    Mailbox mailbox
+    OutMail *out_mail          # by shard
+    uint64_t last_assigned     # client identifiers chosen by the server

@@ -1,0 +1,203 @@
+"""See transport.pxd."""
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memmove, memset
+
+from rookery.core.sessions.outbox cimport Outbox, Segment, outbox_consume
+from rookery.core.shards.state cimport TRANSPORT_MEMORY, Connection, MemoryLink
+from rookery.core.structures.mutex cimport mutex_destroy, mutex_init, mutex_lock, mutex_unlock
+
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
+    ssize_t readv(int descriptor, const iovec *vectors, int count)
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+
+    ssize_t recv(int descriptor, void *data, size_t size, int flags)
+    ssize_t send(int descriptor, const void *data, size_t size, int flags)
+    ssize_t sendmsg(int descriptor, const msghdr *message, int flags)
+    int shutdown(int descriptor, int how)
+    int MSG_NOSIGNAL
+    int SHUT_WR
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int descriptor)
+
+cdef enum:
+    _VECTORS = 64  # segments handed to the kernel at once: 512 KiB of small packets
+
+
+# Memory
+
+cdef MemoryLink *memory_link_new() noexcept nogil:
+    cdef MemoryLink *link = <MemoryLink *> calloc(1, sizeof(MemoryLink))
+    if link != NULL:
+        mutex_init(&link.mutex, NULL)
+        link.references = 2
+    return link
+
+
+cdef void memory_link_release(MemoryLink *link) noexcept nogil:
+    cdef bint is_last
+    mutex_lock(&link.mutex)
+    link.references -= 1
+    is_last = link.references == 0
+    mutex_unlock(&link.mutex)
+    if is_last:
+        free(link.incoming)
+        free(link.outgoing)
+        mutex_destroy(&link.mutex)
+        free(link)
+
+
+cdef bint memory_link_is_readable(MemoryLink *link) noexcept nogil:
+    cdef bint is_readable
+    mutex_lock(&link.mutex)
+    is_readable = link.incoming_size > 0 or link.is_hung_up
+    mutex_unlock(&link.mutex)
+    return is_readable
+
+
+cdef Py_ssize_t _memory_read(MemoryLink *link, uint8_t *out, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t count
+    mutex_lock(&link.mutex)
+    count = <Py_ssize_t> link.incoming_size
+    if count > size:
+        count = size
+    if count > 0:
+        memcpy(out, link.incoming, count)
+        link.incoming_size -= count
+        memmove(link.incoming, link.incoming + count, link.incoming_size)
+    elif link.is_hung_up:
+        count = READ_CLOSED
+    else:
+        count = READ_WOULD_BLOCK
+    mutex_unlock(&link.mutex)
+    return count
+
+
+cdef FlushResult _memory_flush(MemoryLink *link, Outbox *outbox) noexcept nogil:
+    cdef Segment *segment = outbox.head
+    cdef FlushResult result = FLUSH_DONE
+    cdef uint8_t *outgoing
+    mutex_lock(&link.mutex)
+    if link.is_hung_up:
+        result = FLUSH_FAILED
+    else:
+        outgoing = <uint8_t *> realloc(link.outgoing, link.outgoing_size + outbox.size)
+        if outgoing == NULL:
+            result = FLUSH_FAILED
+        else:
+            link.outgoing = outgoing
+            while segment != NULL:
+                memcpy(outgoing + link.outgoing_size, segment.data + segment.start, segment.end - segment.start)
+                link.outgoing_size += segment.end - segment.start
+                segment = segment.next
+    mutex_unlock(&link.mutex)
+    if result == FLUSH_DONE:
+        outbox_consume(outbox, outbox.size)
+    return result
+
+
+# Sockets
+
+cdef Py_ssize_t transport_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t count
+    if connection.transport == TRANSPORT_MEMORY:
+        return _memory_read(connection.memory, out, size)
+    while True:
+        count = recv(connection.descriptor, out, size, 0)
+        if count > 0:
+            return count
+        if count == 0:
+            return READ_CLOSED
+        if errno == EAGAIN:
+            return READ_WOULD_BLOCK
+        if errno != EINTR:
+            return READ_CLOSED
+
+
+cdef Py_ssize_t transport_read_two(
+    Connection *connection, uint8_t *first, Py_ssize_t first_size, uint8_t *second, Py_ssize_t second_size
+) noexcept nogil:
+    cdef iovec vectors[2]
+    cdef Py_ssize_t count
+    if connection.transport == TRANSPORT_MEMORY:
+        return _memory_read(connection.memory, first, first_size)
+    vectors[0].iov_base = first
+    vectors[0].iov_len = first_size
+    vectors[1].iov_base = second
+    vectors[1].iov_len = second_size
+    while True:
+        count = readv(connection.descriptor, vectors, 2)
+        if count > 0:
+            return count
+        if count == 0:
+            return READ_CLOSED
+        if errno == EAGAIN:
+            return READ_WOULD_BLOCK
+        if errno != EINTR:
+            return READ_CLOSED
+
+
+cdef FlushResult transport_flush(Connection *connection) noexcept nogil:
+    cdef Outbox *outbox = &connection.link.outbox
+    cdef Segment *segment
+    cdef iovec vectors[_VECTORS]
+    cdef msghdr message
+    cdef Py_ssize_t sent
+    cdef uint64_t offered
+    if connection.transport == TRANSPORT_MEMORY:
+        return _memory_flush(connection.memory, outbox) if outbox.size > 0 else FLUSH_DONE
+    while outbox.size > 0:
+        segment = outbox.head
+        if segment.next == NULL:
+            offered = segment.end - segment.start
+            sent = send(connection.descriptor, segment.data + segment.start, offered, MSG_NOSIGNAL)
+        else:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = vectors
+            offered = 0
+            while segment != NULL and message.msg_iovlen < _VECTORS:
+                vectors[message.msg_iovlen].iov_base = segment.data + segment.start
+                vectors[message.msg_iovlen].iov_len = segment.end - segment.start
+                offered += segment.end - segment.start
+                message.msg_iovlen += 1
+                segment = segment.next
+            sent = sendmsg(connection.descriptor, &message, MSG_NOSIGNAL)
+        if sent >= 0:
+            outbox_consume(outbox, <uint64_t> sent)
+            if <uint64_t> sent < offered:
+                return FLUSH_BLOCKED
+        elif errno == EAGAIN:
+            return FLUSH_BLOCKED
+        elif errno != EINTR:
+            return FLUSH_FAILED
+    return FLUSH_DONE
+
+
+cdef void transport_end(Connection *connection) noexcept nogil:
+    if connection.transport == TRANSPORT_MEMORY:
+        mutex_lock(&connection.memory.mutex)
+        connection.memory.is_closed = 1
+        mutex_unlock(&connection.memory.mutex)
+    else:
+        shutdown(connection.descriptor, SHUT_WR)
+
+
+cdef void transport_close(Connection *connection) noexcept nogil:
+    if connection.transport == TRANSPORT_MEMORY:
+        transport_end(connection)
+        memory_link_release(connection.memory)
+        connection.memory = NULL
+    elif connection.descriptor >= 0:
+        close(connection.descriptor)
+        connection.descriptor = -1

@@ -1,0 +1,291 @@
+"""See turn.pxd.
+
+    wait (epoll) -> mail -> commands -> resumed connections -> ready sockets -> timers -> replays, held publishers
+         ^                                                                                        |
+         '------ quiescent <- flush every dirty outbox once <- hand mail over <-------------------'
+
+Mail is handed over before the flush: an acknowledgement must not reach a client before the retained message that it
+acknowledges has reached its home shard. Whatever a turn produces leaves in one write per connection, unless it grows
+beyond FLUSH_EARLY_BYTES.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from rookery.core.sessions.outbox cimport Outbox
+from rookery.core.sessions.retain cimport Retained, retained_expire
+from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_has_waiting, session_pump
+from rookery.core.sessions.state cimport (
+    TIMER_CONNECTION, TIMER_LISTENER, TIMER_RETAINED, TIMER_SESSION, Session, Tenant,
+)
+from rookery.core.shards.admission cimport admission_take_transfer
+from rookery.core.shards.commands cimport commands_run
+from rookery.core.shards.connections cimport (
+    connection_find, connection_flush, connection_ready, connection_release, connection_want,
+)
+from rookery.core.shards.input cimport connection_readable, connection_resume
+from rookery.core.shards.lifecycle cimport connection_lost, connection_timer_fired, session_timer_fired
+from rookery.core.shards.listeners cimport LISTENER_FIRST, listener_accept, listener_resume
+from rookery.core.shards.mailbox cimport mail_free, mail_hand_over, mail_take_all, shard_awake, shard_may_sleep
+from rookery.core.shards.publishing cimport publishing_take_mail
+from rookery.core.shards.queues cimport event_new, event_put
+from rookery.core.shards.replays cimport replays_step, replays_take_batch, replays_take_request
+from rookery.core.shards.shard cimport WAKE_NAME
+from rookery.core.shards.state cimport (
+    ATTACHED, CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, HOLD_MS, MAIL_CONNECTION,
+    MAIL_RETAINED, MAIL_WALK, Connection, Event, Listener, Mail, Shard,
+)
+from rookery.core.shards.tenants cimport tenant_release
+from rookery.core.shards.transport cimport memory_link_is_readable
+from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online, reclaim_quiescent
+from rookery.core.structures.timers cimport Timer, wheel_expire, wheel_wait_ms
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+    int epoll_wait(int epoll_descriptor, epoll_event *events, int count, int timeout_ms)
+    int EPOLLERR
+    int EPOLLHUP
+    int EPOLLIN
+    int EPOLLOUT
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t read(int descriptor, void *data, size_t size)
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+
+    int clock_gettime(int clock, timespec *time)
+    int CLOCK_MONOTONIC
+
+cdef enum:
+    _HELD_LOOK_MS = 5        # how often held publishers are looked at when nothing else happens
+    _STOPPING_LOOK_MS = 10   # the same for the end of the shard
+    _WAIT_LIMIT_MS = 60000
+
+
+cdef uint64_t clock_ms() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t> now.tv_sec * 1000 + <uint64_t> now.tv_nsec // 1000000
+
+
+# Sending
+
+cdef void _flush_one(Connection *connection) noexcept nogil:
+    cdef Session *session
+    if not connection_flush(connection):
+        if connection.state != CONNECTION_FREE:
+            connection_lost(connection, True)
+        return
+    session = connection.link.session
+    if session != NULL and session_has_waiting(session) and connection.link.outbox.size < OUTBOX_LOW_BYTES:
+        session_pump(session)
+
+
+cdef void _flush_all(Shard *shard) noexcept nogil:
+    """Every dirty outbox once; what is written meanwhile (wills of dead connections, inboxes) goes out as well."""
+    cdef Outbox *outbox
+    cdef Connection *connection
+    while shard.flush_list.first != NULL:
+        outbox = shard.flush_list.first
+        shard.flush_list.first = outbox.next_dirty
+        outbox.is_dirty = 0
+        connection = <Connection *> outbox  # The outbox is the first field of the link, which is the first of this.
+        if connection.state == CONNECTION_FREE:
+            connection_release(connection)
+        elif connection.blocked_since_ms == 0:
+            _flush_one(connection)
+    shard.flush_list.queued_bytes = 0
+
+
+# Receiving
+
+cdef void _take_mail(Shard *shard) noexcept nogil:
+    cdef Mail *mail = mail_take_all(shard)
+    cdef Mail *next_mail
+    while mail != NULL:
+        next_mail = mail.next
+        if mail.kind == MAIL_CONNECTION:
+            admission_take_transfer(shard, mail)
+        elif mail.kind == MAIL_WALK:
+            replays_take_request(shard, mail)
+        elif mail.kind == MAIL_RETAINED:
+            replays_take_batch(shard, mail)
+        else:
+            publishing_take_mail(shard, mail)
+        mail_free(shard, mail)
+        if shard.flush_list.queued_bytes > FLUSH_EARLY_BYTES:
+            _flush_all(shard)
+        mail = next_mail
+
+
+cdef void _serve(Shard *shard, uint64_t name, uint32_t ready) noexcept nogil:
+    cdef Connection *connection
+    cdef uint64_t count
+    if name == WAKE_NAME:
+        read(shard.mailbox.wake_descriptor, &count, sizeof(count))
+        return
+    if name >= LISTENER_FIRST and name < WAKE_NAME:
+        listener_accept(shard, <uint32_t> name - LISTENER_FIRST)
+        return
+    connection = connection_find(shard, <uint32_t> name, <uint32_t> (name >> 32))
+    if connection == NULL:
+        return
+    if ready & EPOLLOUT:
+        _flush_one(connection)
+        connection = connection_find(shard, <uint32_t> name, <uint32_t> (name >> 32))
+        if connection == NULL:
+            return
+    if ready & EPOLLIN and connection.is_reading:
+        connection_readable(connection)
+    elif ready & (EPOLLERR | EPOLLHUP) and not connection.is_reading:
+        # Nothing can be read while it waits for us, but it is gone all the same.
+        connection_lost(connection, True)
+    if shard.flush_list.queued_bytes > FLUSH_EARLY_BYTES:
+        mail_hand_over(shard)
+        _flush_all(shard)
+
+
+cdef void _serve_ready(Shard *shard) noexcept nogil:
+    cdef Connection *connection = shard.memory_connections
+    cdef Connection *following
+    while connection != NULL:
+        following = connection.next_memory
+        if connection.is_reading and memory_link_is_readable(connection.memory):
+            connection_resume(connection)
+            # Whatever closed connections on the way may have changed the list.
+            if connection.state == CONNECTION_FREE or connection.transport == 0:
+                following = shard.memory_connections
+        connection = following
+    while shard.ready != NULL:
+        connection = shard.ready
+        shard.ready = connection.next
+        connection.is_ready = 0
+        connection_resume(connection)
+
+
+# What time brings
+
+cdef void _run_timers(Shard *shard) noexcept nogil:
+    cdef Timer *timer = wheel_expire(shard.world.wheel, shard.world.now_ms)
+    cdef Tenant *tenant
+    while timer != NULL:
+        if timer.kind == TIMER_CONNECTION:
+            connection_timer_fired(shard, <Connection *> timer.owner)
+        elif timer.kind == TIMER_SESSION:
+            session_timer_fired(shard, <Session *> timer.owner)
+        elif timer.kind == TIMER_LISTENER:
+            listener_resume(shard, <Listener *> timer.owner)
+        else:
+            tenant = (<Retained *> timer.owner).tenant
+            tenant.users += 1
+            retained_expire(<Retained *> timer.owner)
+            tenant_release(shard, tenant)
+        timer = wheel_expire(shard.world.wheel, shard.world.now_ms)
+
+
+cdef void _look_at_held(Shard *shard) noexcept nogil:
+    """Publishers that were held back go on when the congestion has ended, or has lasted too long."""
+    cdef Connection **place = &shard.held
+    cdef Connection *connection
+    cdef Connection *target
+    while place[0] != NULL:
+        connection = place[0]
+        target = connection_find(shard, connection.held_for_index, connection.held_for_generation)
+        if target != NULL and target.state == ATTACHED and target.link.outbox.size > OUTBOX_LOW_BYTES:
+            if shard.world.now_ms < target.link.congested_since_ms + HOLD_MS:
+                place = &connection.next_held
+                continue
+            target.link.is_slow = 1
+        place[0] = connection.next_held
+        connection.is_held = 0
+        connection_want(connection, True, connection.is_writable_awaited)
+        connection_ready(connection)
+
+
+cdef void _look_at_end(Shard *shard) noexcept nogil:
+    cdef uint32_t aborted = shard.connection_count
+    cdef Event *event
+    if aborted > 0 and shard.world.now_ms < shard.stop_at_ms:
+        return
+    shard.is_stopped = 1
+    event = event_new(EVENT_STOPPED, 0, NULL, 0)
+    if event != NULL:
+        event.numbers[0] = aborted
+        event_put(shard, event)
+
+
+cdef bint _finish(Shard *shard) noexcept nogil:
+    """Everything behind the ready sockets. True when there is work that need not wait for anything."""
+    cdef bint has_more
+    _run_timers(shard)
+    has_more = shard.replays != NULL and replays_step(shard)
+    if shard.held != NULL:
+        _look_at_held(shard)
+    mail_hand_over(shard)
+    _flush_all(shard)
+    reclaim_quiescent(shard.universe.reclaim, shard.index)
+    shard.turns += 1
+    if shard.is_stopping:
+        _look_at_end(shard)
+    return has_more or shard.ready != NULL
+
+
+cdef void _begin(Shard *shard) noexcept nogil:
+    _take_mail(shard)
+    commands_run(shard)
+    _serve_ready(shard)
+
+
+cdef bint shard_turn(Shard *shard, uint64_t now_ms) noexcept nogil:
+    cdef epoll_event events[EVENTS_PER_TURN]
+    cdef int count, index
+    shard.world.now_ms = now_ms
+    reclaim_online(shard.universe.reclaim, shard.index)
+    count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, 0)
+    _begin(shard)
+    for index in range(count):
+        _serve(shard, events[index].data.u64, events[index].events)
+    _finish(shard)
+    reclaim_offline(shard.universe.reclaim, shard.index)
+    return not shard.is_stopped
+
+
+cdef int _wait_ms(Shard *shard) noexcept nogil:
+    cdef uint64_t wait = wheel_wait_ms(shard.world.wheel, clock_ms())
+    if wait > _WAIT_LIMIT_MS:
+        wait = _WAIT_LIMIT_MS
+    if shard.held != NULL and wait > _HELD_LOOK_MS:
+        wait = _HELD_LOOK_MS
+    if shard.is_stopping and wait > _STOPPING_LOOK_MS:
+        wait = _STOPPING_LOOK_MS
+    return <int> wait
+
+
+cdef void shard_run(Shard *shard) noexcept nogil:
+    cdef epoll_event events[EVENTS_PER_TURN]
+    cdef int count, index, wait
+    cdef bint has_more = True
+    reclaim_online(shard.universe.reclaim, shard.index)
+    while not shard.is_stopped:
+        count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, 0)
+        if count == 0 and not has_more:
+            wait = _wait_ms(shard)
+            if wait > 0 and shard_may_sleep(shard):
+                reclaim_offline(shard.universe.reclaim, shard.index)
+                count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, wait)
+                shard_awake(shard)
+                reclaim_online(shard.universe.reclaim, shard.index)
+        shard.world.now_ms = clock_ms()
+        _begin(shard)
+        for index in range(count):
+            _serve(shard, events[index].data.u64, events[index].events)
+        has_more = _finish(shard)
+    reclaim_offline(shard.universe.reclaim, shard.index)
