@@ -76,12 +76,11 @@ def serve(config: Path | None, **options: Any) -> int:
     """Run the broker until SIGTERM or SIGINT."""
     loaded = _load(config, options)
 
-    from rookery.server.log import configure_log, get_logger
+    from rookery.server.log import configure_log
     from rookery.server.serve import run
 
     configure_log(loaded.config.log.level, loaded.config.log.format)
-    get_logger("rookery.api.cli").info("starting", version=_version(), config_file=str(loaded.file or "none"))
-    return run(loaded.config, _open_front)
+    return run(loaded.config, _open_front, {"version": _version(), "config_file": str(loaded.file or "none")})
 
 
 @rookery.command()

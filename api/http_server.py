@@ -25,7 +25,6 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 from rookery.server.config import ApiSection
-from rookery.server.listeners import address_of
 from rookery.server.log import get_logger
 from rookery.server.nurseries import only_error
 
@@ -127,7 +126,6 @@ async def open_http_server(
     with only_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.supervise)
-            _log.info("http_listening", address=str(address_of(listener)))
             yield server
             server.stop()
 

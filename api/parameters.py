@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 CLIENT_META_PREFIX = "client_meta_"
 EXPIRY_SECONDS_MAXIMUM = 2**31 - 1
+TEXT_SIZE_MAXIMUM = 65535  # bytes of UTF-8: no string of MQTT is longer [MQTT5 1.5.4]
 _INT64_MINIMUM, _INT64_MAXIMUM = -(2**63), 2**63 - 1
 
 
@@ -44,6 +45,8 @@ class ActingClient:
 def _parse_text(name: str, text: str) -> str:
     if not text:
         raise BadParameterError(f"header is empty: {name}")
+    if len(text.encode()) > TEXT_SIZE_MAXIMUM:
+        raise BadParameterError(f"{name}: expected at most {TEXT_SIZE_MAXIMUM} bytes")
     return text
 
 

@@ -31,11 +31,11 @@ class Address:
         if not separator or not (port.isascii() and port.isdigit()):
             raise ValueError(f"expected HOST:PORT, got {text!r}")
         if int(port) > PORT_MAXIMUM:
-            raise ValueError(f"port {port} is out of range; valid is 0 to {PORT_MAXIMUM}")
+            raise ValueError(f"the port of {text!r} is out of range; valid is 0 to {PORT_MAXIMUM}")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:
-            raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}")
+            raise ValueError(f"an IPv6 address stands in brackets, as in [::1]:{port}; got {text!r}")
         if not host or any(character.isspace() or character in "/[]" for character in host):
             raise ValueError(f"{text!r} names no host; 0.0.0.0:{port} or [::]:{port} stands for every address")
         return cls(host, int(port))

@@ -249,9 +249,7 @@ class Broker:
             await _insist(partial(self._engine.configure_tenant, tenant_id, settings))
         await _insist(partial(self._engine.listen, self._listener.fileno()))
         self._is_serving = True
-        _log.info(
-            "mqtt_listening", address=str(self.mqtt_address), shards=self._engine.shard_count, server_id=self.server_id
-        )
+        _log.info("shards_started", count=self._engine.shard_count, server_id=self.server_id)
 
     def _stop(self) -> None:
         """Tell the shards to say good-bye and return; _serve ends within the grace and a little more."""

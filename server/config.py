@@ -15,7 +15,7 @@ from rookery.core.settings import PROFILES, ProfileName, SettingError, TenantSet
 from .address import Address
 
 MEMORY = "memory"
-SHARD_COUNT_MAXIMUM = 256  # More threads than any machine that was thought of has cores.
+SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
 KeyPath = tuple[str, ...]  # ("mqtt", "bind")
 SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
@@ -44,7 +44,7 @@ def _parse_settings(values: object) -> TenantSettings:
         raise ValueError("expected a table of settings")
     named = dict(values)
     profile: ProfileName = named.pop("profile", "default")
-    if profile not in PROFILES:
+    if not isinstance(profile, str) or profile not in PROFILES:
         raise ContradictionError([(("profile",), f"expected one of {', '.join(PROFILES)}, got {profile!r}")])
     return TenantSettings.from_names(named, base=PROFILES[profile])
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -31,18 +31,14 @@ _log = get_logger(__name__)
 Front = Callable[[Broker, socket.socket], AbstractAsyncContextManager[Address]]
 
 
-def run(config: Config, front: Front) -> ExitCode:
-    """Serve until SIGTERM or SIGINT; the whole life of the process after its configuration is known."""
+def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
+    """Serve until SIGTERM or SIGINT; the whole life of the process after its configuration is known.
+
+    about goes into the first line of the log: version and the like.
+    """
     _raise_descriptor_limit()
-    if not config.data.is_memory:
-        _log.warning(
-            "data_kept_in_memory",
-            dir=config.data.dir,
-            message="this version has no durable storage: the directory is not written, sessions and retained "
-            "messages end with the process",
-        )
     try:
-        trio.run(_serve, config, front)
+        trio.run(_serve, config, front, about)
     except AddressInUseError as error:
         return _exit(error, ExitCode.UNAVAILABLE)
     except ListenPermissionError as error:
@@ -60,13 +56,15 @@ def _exit(error: Exception, code: ExitCode) -> ExitCode:
     return code
 
 
-async def _serve(config: Config, front: Front) -> None:
+async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None:
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         open_listener(config.api.bind, API_BACKLOG) as api_listener,
     ):
         async with open_broker(config) as broker, front(broker, api_listener) as api_address:
             _yield_to_shards()
+            _log.info("server_started", mqtt=str(broker.mqtt_address), api=str(api_address), **about)
+            _warn_of_memory(config)
             print(f"ready mqtt={broker.mqtt_address} api={api_address}", flush=True)
             received = await anext(signals)
             _log.info("stop_requested", signal=signal.Signals(received).name)
@@ -74,6 +72,16 @@ async def _serve(config: Config, front: Front) -> None:
             signal.signal(signal.SIGTERM, _exit_at_once)
             signal.signal(signal.SIGINT, _exit_at_once)
         _log.info("server_stopped")
+
+
+def _warn_of_memory(config: Config) -> None:
+    if not config.data.is_memory:
+        _log.warning(
+            "data_kept_in_memory",
+            dir=config.data.dir,
+            message="this version has no durable storage: nothing is written to the directory, sessions and retained "
+            "messages end with the process",
+        )
 
 
 def _exit_at_once(signal_number: int, frame: object) -> None:
