@@ -17,9 +17,6 @@ from support.process import BrokerProcess
 
 Library = Callable[[Options], Stranger]
 
-only_3_1_1 = pytest.mark.parametrize("version", [MQTT_3_1_1], ids=["3.1.1"])
-only_5_0 = pytest.mark.parametrize("version", [MQTT_5_0], ids=["5.0"])
-
 
 @pytest.fixture(scope="session")
 def event_loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:

@@ -7,10 +7,11 @@ goes over the wire. All calls wait, up to a deadline, until the library says tha
 
 import queue
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import pytest
 from support.process import Address
 
 DEADLINE_S: Final = 10.0
@@ -49,7 +50,7 @@ class Options:
     will_delay_interval: int | None = None  # seconds; 5.0 only
 
 
-class Refused(Exception):  # noqa: N818 - a fact that a test may expect
+class Refused(Exception):
     """The broker did not accept the connection."""
 
 
@@ -121,5 +122,11 @@ class Stranger(ABC):
     def drop(self) -> None:
         """Break the connection without a DISCONNECT."""
 
-    def receive_payloads(self, count: int) -> Sequence[bytes]:
+    def receive_payloads(self, count: int) -> list[bytes]:
         return [self.receive().payload for _ in range(count)]
+
+
+# What the fixture `connect` gives to a test, and for which versions the test runs if not for both.
+Connect = Callable[..., Stranger]
+only_3_1_1 = pytest.mark.parametrize("version", [MQTT_3_1_1], ids=["3.1.1"])
+only_5_0 = pytest.mark.parametrize("version", [MQTT_5_0], ids=["5.0"])

@@ -1,13 +1,8 @@
 """Messages from one foreign client to another."""
 
-from collections.abc import Callable
-
 import pytest
-from clients.conftest import only_3_1_1
-from clients.stranger import Message, Stranger
+from clients.stranger import Connect, Message, only_3_1_1
 from support.process import fails_on_mosquitto
-
-Connect = Callable[..., Stranger]
 
 BIG_PAYLOAD_SIZE = 200 * 1024  # bytes: many reads and writes of the broker, below its default limit of 256 KiB.
 BURST_COUNT = 200

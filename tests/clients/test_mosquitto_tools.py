@@ -107,6 +107,12 @@ only_5_0 = pytest.mark.parametrize("version", ["mqttv5"])
 every_version = pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])
 every_qos = pytest.mark.parametrize("qos", [0, 1, 2])
 
+# mosquitto breaks the Receive Maximum of 5.0 (20 in mosquitto_sub) where many messages of QoS 2 are under way.
+RECEIVE_MAXIMUM = "it exceeds the Receive Maximum"
+HANDSHAKES = [(version, qos) for version in ("mqttv31", "mqttv311", "mqttv5") for qos in (1, 2)]
+QUEUES = [*HANDSHAKES[:-1], pytest.param("mqttv5", 2, marks=fails_on_mosquitto(RECEIVE_MAXIMUM))]
+BURSTS = [*HANDSHAKES[:-1], pytest.param("mqttv5", 2, marks=fails_on_mosquitto(RECEIVE_MAXIMUM, strict=False))]
+
 
 @pytest.fixture
 def tools(shared_broker: BrokerProcess, version: str) -> Iterator[Tools]:
@@ -155,17 +161,7 @@ def test_retained_messages_can_be_removed_by_filter(tools: Tools, unique: str) -
     assert subscriber.receive() == Printed(f"{unique}/a", b"end", 1)
 
 
-@pytest.mark.parametrize(
-    ("version", "qos"),
-    [
-        ("mqttv31", 1),
-        ("mqttv31", 2),
-        ("mqttv311", 1),
-        ("mqttv311", 2),
-        ("mqttv5", 1),
-        pytest.param("mqttv5", 2, marks=fails_on_mosquitto("it exceeds the Receive Maximum of a resumed session")),
-    ],
-)
+@pytest.mark.parametrize(("version", "qos"), QUEUES)
 def test_persistent_session_gets_what_was_queued(tools: Tools, unique: str, qos: int) -> None:
     reader = f"{unique}-reader"
     tools.keep_session(reader, f"{unique}/a", qos)
@@ -242,8 +238,7 @@ def test_big_payload_arrives_whole(tools: Tools, unique: str, qos: int, tmp_path
     assert subscriber.receive() == Printed(f"{unique}/big", payload, qos)
 
 
-@every_version
-@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize(("version", "qos"), BURSTS)
 def test_burst_is_delivered_whole_and_in_order(tools: Tools, unique: str, qos: int) -> None:
     subscriber = tools.subscribe("-t", f"{unique}/burst", "-q", str(qos))
     tools.publish_lines([str(number) for number in range(BURST_COUNT)], "-t", f"{unique}/burst", "-q", str(qos))

@@ -1,11 +1,6 @@
 """Properties of 5.0 on their way from one foreign client to another."""
 
-from collections.abc import Callable
-
-from clients.conftest import only_5_0
-from clients.stranger import Message, Stranger
-
-Connect = Callable[..., Stranger]
+from clients.stranger import Connect, Message, Stranger, only_5_0
 
 pytestmark = only_5_0
 

@@ -1,11 +1,7 @@
 """Retained messages as foreign clients see them."""
 
-from collections.abc import Callable
-
 import pytest
-from clients.stranger import Message, Stranger
-
-Connect = Callable[..., Stranger]
+from clients.stranger import Connect, Message
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])

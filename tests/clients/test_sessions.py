@@ -4,11 +4,8 @@ from collections.abc import Callable
 from operator import methodcaller
 
 import pytest
-from clients.conftest import only_5_0
-from clients.stranger import Message, Stranger
+from clients.stranger import Connect, Message, Stranger, only_5_0
 from support.process import fails_on_mosquitto
-
-Connect = Callable[..., Stranger]
 
 SESSION_TAKEN_OVER = 0x8E
 QUEUED_COUNT = 100

@@ -1,11 +1,7 @@
 """Tenants by user name, as the development authenticator reads it: `tenant/user`."""
 
-from collections.abc import Callable
-
-from clients.stranger import Message, Stranger
+from clients.stranger import Connect, Message
 from support.process import rookery_only
-
-Connect = Callable[..., Stranger]
 
 pytestmark = rookery_only
 

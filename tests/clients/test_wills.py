@@ -1,12 +1,7 @@
 """Will Messages of foreign clients."""
 
-from collections.abc import Callable
-
 import pytest
-from clients.conftest import only_5_0
-from clients.stranger import Message, Stranger
-
-Connect = Callable[..., Stranger]
+from clients.stranger import Connect, Message, only_5_0
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])

@@ -57,11 +57,11 @@ class BytePipe(Protocol):
         """Some bytes, at least one; none when the peer has closed."""
 
 
-class ConnectionClosed(AssertionError):  # noqa: N818 - says what happened
+class ConnectionClosed(AssertionError):
     """The peer closed the connection while the test still expected something."""
 
 
-class ConnectionRefused(Exception):  # noqa: N818 - a fact that a test may expect, not always an error
+class ConnectionRefused(Exception):
     """The CONNACK carries a reason code other than success."""
 
     def __init__(self, connack: Connack) -> None:

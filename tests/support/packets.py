@@ -35,7 +35,7 @@ class PacketError(Exception):
             self.reason_code = reason_code
 
 
-class MalformedPacket(PacketError):  # noqa: N818 - the name of the standard
+class MalformedPacket(PacketError):
     """The bytes cannot be parsed (1.2, 4.13)."""
 
     reason_code = 0x81
