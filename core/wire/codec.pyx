@@ -6,14 +6,14 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.wire.decode cimport (
-    FRAME_HEADER, FRAME_MALFORMED, FRAME_PARTIAL, are_flags_valid, decode_acknowledgement, decode_auth,
+    FRAME_HEADER, FRAME_MALFORMED, FRAME_PARTIAL, FRAME_WHOLE, are_flags_valid, decode_acknowledgement, decode_auth,
     decode_connect, decode_disconnect, decode_publish, decode_subscribe, decode_unsubscribe, is_header_valid,
     next_subscription, next_topic_filter, next_user_property, read_frame,
 )
 from rookery.core.wire.encode cimport (
     ACKNOWLEDGEMENT_SIZE_MAXIMUM, PINGRESP_SIZE, OutgoingConnack, OutgoingPublish, encode_acknowledgement,
-    encode_auth, encode_connack, encode_disconnect, encode_pingresp, encode_publish, encode_suback, size_auth,
-    size_connack, size_disconnect, size_publish, size_suback,
+    encode_auth, encode_connack, encode_disconnect, encode_pingresp, encode_publish, encode_publish_head,
+    encode_suback, size_auth, size_connack, size_disconnect, size_publish, size_publish_head, size_suback,
 )
 from rookery.core.wire.packets cimport (
     AcknowledgementPacket, AuthPacket, ConnectPacket, DisconnectPacket, ForwardedProperties, Frame, PublishPacket,
@@ -287,6 +287,42 @@ def encode_packet(packet, int version):
     if encoder is None:
         raise TypeError(f"a server does not send {type(packet).__name__}")
     return encoder(packet, version)
+
+
+def forward_publish(data, int version, int subscriber_version):
+    """The PUBLISH at the front of data as a server sends it on: flags and expiry as they came, without a topic alias.
+
+    The payload is put behind the head as the shard does it with large ones.
+    """
+    cdef Py_buffer view
+    cdef Frame frame
+    cdef PublishPacket packet
+    cdef OutgoingPublish outgoing
+    cdef const char *detail
+    cdef Py_ssize_t written
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        if read_frame(<const uint8_t *> view.buf, view.len, &frame) != FRAME_WHOLE:
+            raise EOFError(f"{view.len} bytes hold no whole packet")
+        check(decode_publish(
+            <const uint8_t *> view.buf + frame.header_size, frame.body_size, frame.flags, version, &packet, &detail,
+        ), &detail)
+        memset(&outgoing, 0, sizeof(outgoing))
+        outgoing.topic = packet.topic
+        outgoing.payload = packet.payload
+        outgoing.forwarded = &packet.forwarded
+        outgoing.has_message_expiry = packet.has_message_expiry
+        outgoing.message_expiry_interval = packet.message_expiry_interval
+        outgoing.packet_id = packet.packet_id
+        outgoing.qos = packet.qos
+        outgoing.dup = packet.dup
+        outgoing.retain = packet.retain
+        head = reserve(size_publish_head(&outgoing, subscriber_version))
+        written = encode_publish_head(&outgoing, subscriber_version, start_of(head))
+        assert written == len(head)
+        return head + bytes_of(&packet.payload)
+    finally:
+        PyBuffer_Release(&view)
 
 
 # Borrows from the bytes that it appends to kept. None is absent.

@@ -34,8 +34,8 @@ cdef int read_frame(const uint8_t *data, Py_ssize_t size, Frame *frame) noexcept
 cdef bint are_flags_valid(uint8_t packet_type, uint8_t flags) noexcept nogil
 
 # The whole fixed header as the version of the connection wants it. To are_flags_valid it adds that AUTH came with 5.0,
-# that 5.0 wants the shortest Remaining Length [MQTT-1.5.5-1], and that 3.1 clients may set flags which later versions
-# reserved: DUP on PUBREL, SUBSCRIBE and UNSUBSCRIBE, anything where 3.1 calls the flags unused [MQTT 3.1, 2.1].
+# that 5.0 wants the shortest Remaining Length [MQTT-1.5.5-1], and that 3.1 reserved no flags: DUP may mark a repeated
+# PUBREL, SUBSCRIBE or UNSUBSCRIBE there, and what is not used is not checked [MQTT 3.1, 2.1].
 cdef bint is_header_valid(const Frame *frame, uint8_t version) noexcept nogil
 
 cdef int decode_connect(

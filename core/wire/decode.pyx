@@ -37,7 +37,7 @@ from rookery.core.wire.spec cimport (
     REASON_UNSPECIFIED_ERROR, REASON_UNSUPPORTED_PROTOCOL_VERSION, RECEIVE_MAXIMUM_DEFAULT, SESSION_EXPIRY_NEVER,
 )
 from rookery.core.wire.text cimport (
-    decode_variable_integer, fail, has_wildcard, is_plain_topic, is_utf8, read_two_bytes, take_binary, take_string,
+    decode_variable_integer, fail, has_wildcard, is_plain, is_utf8, read_two_bytes, take_binary, take_string,
 )
 
 
@@ -117,10 +117,7 @@ cdef bint is_header_valid(const Frame *frame, uint8_t version) noexcept nogil:
             frame.header_size == 2 or frame.body_size >> (7 * (frame.header_size - 2)) != 0)
     if frame.packet_type == PACKET_AUTH:  # [MQTT 3.1.1, 2.2.1]
         return 0
-    if version == MQTT_3_1:
-        # QoS 1 is what 3.1 asks of these; it may come with DUP.
-        return RESERVED_FLAGS[frame.packet_type & 15] == 0 or frame.flags & 0x06 == 0x02
-    return are_flags_valid(frame.packet_type, frame.flags)
+    return version == MQTT_3_1 or are_flags_valid(frame.packet_type, frame.flags)
 
 
 # Take the length of a property block off the front; the block lies between at[0] and its end afterwards.
@@ -148,7 +145,7 @@ cdef int take_properties(
     return walk_properties(block.data, block.size, place, values, forwarded, detail)
 
 
-# What is_plain_topic did not settle.
+# What is_plain did not settle.
 cdef int check_unplain_topic(const uint8_t *topic, Py_ssize_t size, const char **detail) noexcept nogil:
     if not is_utf8(topic, size):  # [MQTT-3.3.2-1]
         return fail(REASON_MALFORMED_PACKET, b"the topic is not well-formed UTF-8 or has U+0000", detail)
@@ -184,7 +181,7 @@ cdef int decode_publish(
     topic_size = read_two_bytes(body)
     if size - 2 < topic_size:
         return fail(REASON_MALFORMED_PACKET, b"the topic is longer than the packet", detail)
-    if not is_plain_topic(at, topic_size):
+    if not is_plain(at, topic_size, True):
         reason = check_unplain_topic(at, topic_size, detail)
         if reason != REASON_SUCCESS:
             return reason

@@ -110,24 +110,20 @@ cdef inline uint64_t load_word(const uint8_t *data) noexcept nogil:
 
 
 # Nonzero if a byte of word is 0 or not ASCII. Exact as a whole: subtracting 1 from each byte leaves a top bit only
-# where the byte was 0 or above 0x80, or where it lent to the byte below, which was 0 then.
-cdef inline uint64_t find_unplain(uint64_t word) noexcept nogil:
-    return (word | (word - 0x0101010101010101ULL)) & 0x8080808080808080ULL
+# where the byte was 0 or above 0x80, or where it lent to the byte below, which was 0 then. With refuse_wildcards also
+# for + (0x2B) and # (0x23): a byte that equals c is 0 after an exclusive or with c.
+cdef inline uint64_t find_unplain(uint64_t word, bint refuse_wildcards) noexcept nogil:
+    cdef uint64_t found = word | (word - 0x0101010101010101ULL)
+    if refuse_wildcards:
+        found |= (word ^ 0x2B2B2B2B2B2B2B2BULL) - 0x0101010101010101ULL
+        found |= (word ^ 0x2323232323232323ULL) - 0x0101010101010101ULL
+    return found & 0x8080808080808080ULL
 
 
-# The same, and nonzero for + (0x2B) and # (0x23) as well: a byte equal to c is 0 after an exclusive or with c.
-cdef inline uint64_t find_unplain_or_wildcard(uint64_t word) noexcept nogil:
-    return (
-        word | (word - 0x0101010101010101ULL)
-        | ((word ^ 0x2B2B2B2B2B2B2B2BULL) - 0x0101010101010101ULL)
-        | ((word ^ 0x2323232323232323ULL) - 0x0101010101010101ULL)
-    ) & 0x8080808080808080ULL
-
-
-# The one pass that most topic names need: 1 if data is ASCII without U+0000, + and #. Topics that fail are not wrong
-# for that: they go through is_utf8 and has_wildcard. The last word overlaps the one before it instead of a loop over
+# The one pass that most strings need: 1 if data is ASCII without U+0000 (and without + and #). What fails is not wrong
+# for that: it goes through is_utf8 and has_wildcard. The last word overlaps the one before it, which saves a loop over
 # single bytes; below eight bytes two or three overlapping loads make up one word.
-cdef inline bint is_plain_topic(const uint8_t *data, Py_ssize_t size) noexcept nogil:
+cdef inline bint is_plain(const uint8_t *data, Py_ssize_t size, bint refuse_wildcards) noexcept nogil:
     cdef uint64_t found = 0
     cdef uint64_t word
     cdef uint32_t low, high
@@ -135,15 +131,15 @@ cdef inline bint is_plain_topic(const uint8_t *data, Py_ssize_t size) noexcept n
     if size >= 8:
         last = data + size - 8
         while data < last:
-            found |= find_unplain_or_wildcard(load_word(data))
+            found |= find_unplain(load_word(data), refuse_wildcards)
             data += 8
-        return (found | find_unplain_or_wildcard(load_word(last))) == 0
+        return (found | find_unplain(load_word(last), refuse_wildcards)) == 0
     if size >= 4:
         memcpy(&low, data, 4)
         memcpy(&high, data + size - 4, 4)
-        return find_unplain_or_wildcard(<uint64_t> high << 32 | low) == 0
+        return find_unplain(<uint64_t> high << 32 | low, refuse_wildcards) == 0
     if size > 0:
         # Five letters fill the word up.
         word = 0x6161616161000000ULL | <uint64_t> data[0] << 16 | <uint64_t> data[size >> 1] << 8 | data[size - 1]
-        return find_unplain_or_wildcard(word) == 0
+        return find_unplain(word, refuse_wildcards) == 0
     return 1

@@ -1,13 +1,14 @@
 """UTF-8 as MQTT wants it.
 
-Nearly all text on the wire is ASCII, so both walks go eight bytes at a time and step down to single code points only
-at a word that holds something else. A sequence is checked by its second byte alone beyond the plain "is a
-continuation": that byte tells overlong forms, surrogates and code points above U+10FFFF apart (Unicode, table 3-7).
+Nearly all text on the wire is ASCII and settled by is_plain. The walk over the rest goes eight bytes at a time, too,
+and steps down to single code points only at a word that holds something else. A sequence is checked by its second byte
+beyond the plain "is a continuation": that byte tells overlong forms, surrogates and code points above U+10FFFF apart
+(Unicode, table 3-7).
 """
 
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr
-from rookery.core.wire.text cimport find_unplain, load_word
+from rookery.core.wire.text cimport find_unplain, is_plain, load_word
 
 
 cdef inline bint is_continuation(uint8_t byte) noexcept nogil:
@@ -39,11 +40,7 @@ cdef inline Py_ssize_t measure_sequence(const uint8_t *data, Py_ssize_t size) no
 cdef inline bint is_well_formed(const uint8_t *data, Py_ssize_t size, bint allow_null) noexcept nogil:
     cdef const uint8_t *end = data + size
     cdef Py_ssize_t length
-    while True:
-        while end - data >= 8 and find_unplain(load_word(data)) == 0:
-            data += 8
-        if data == end:
-            return 1
+    while data < end:
         if data[0] >= 0x80:
             length = measure_sequence(data, end - data)
             if length == 0:
@@ -51,16 +48,19 @@ cdef inline bint is_well_formed(const uint8_t *data, Py_ssize_t size, bint allow
             data += length
         elif data[0] == 0 and not allow_null:
             return 0
+        elif end - data >= 8 and find_unplain(load_word(data), False) == 0:
+            data += 8
         else:
             data += 1
+    return 1
 
 
 cdef bint is_utf8(const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    return is_well_formed(data, size, False)
+    return is_plain(data, size, False) or is_well_formed(data, size, False)
 
 
 cdef bint is_utf8_payload(const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    return is_well_formed(data, size, True)
+    return is_plain(data, size, False) or is_well_formed(data, size, True)
 
 
 cdef bint has_wildcard(const uint8_t *data, Py_ssize_t size) noexcept nogil:
