@@ -65,7 +65,8 @@ def connect(
                 arguments["clean_start"] = False
                 if version == MQTT_5_0:
                     arguments.setdefault("session_expiry_interval", 3600)
-            options = Options(address=shared_broker.mqtt, version=version, client_id=f"{unique}-{name}", **arguments)
+            arguments.setdefault("address", shared_broker.mqtt)
+            options = Options(version=version, client_id=f"{unique}-{name}", **arguments)
             if is_persistent:
                 persistent[name] = replace(options, clean_start=True, session_expiry_interval=None, will=None)
             stranger = library(options)

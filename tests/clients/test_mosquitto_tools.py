@@ -225,7 +225,7 @@ def test_first_connection_is_told_that_its_session_was_taken_over(tools: Tools, 
     reader = f"{unique}-reader"
     first = tools.subscribe("-i", reader, "-t", f"{unique}/a").process
     tools.publish("-i", reader, "-t", f"{unique}/a", "-n")
-    first.stdout.expect(r"received DISCONNECT \(142\)", deadline_s=3)
+    first.stdout.expect(r"[Rr]eceived DISCONNECT \(142\)", deadline_s=3)
 
 
 @every_qos

@@ -1,7 +1,11 @@
 """Will Messages of foreign clients."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from clients.stranger import Connect, Message, only_5_0
+from support.process import BROKER, Address, BrokerProcess
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -52,15 +56,27 @@ def test_delayed_will_is_not_published_when_the_client_returns_in_time(connect: 
     assert reader.receive().payload == b"end"
 
 
+@pytest.fixture
+def short_sessions(start_broker_process: Callable[..., BrokerProcess], tmp_path: Path) -> Address:
+    """A broker where a session may end after a second; at its default settings Rookery keeps it for a minute."""
+    if BROKER != "rookery":
+        return start_broker_process().mqtt
+    config = tmp_path / "rookery.toml"
+    config.write_text("[settings]\nMinSessionExpirySeconds = 1\n")
+    return start_broker_process("--config", str(config)).mqtt
+
+
 @only_5_0
-def test_delayed_will_is_published_when_the_session_ends_first(connect: Connect, unique: str) -> None:
-    reader = connect("reader")
+def test_delayed_will_is_published_when_the_session_ends_first(
+    short_sessions: Address, connect: Connect, unique: str
+) -> None:
+    reader = connect("reader", address=short_sessions)
     reader.subscribe(f"{unique}/will", 1)
     will = Message(topic=f"{unique}/will", payload=b"gone", qos=1)
-    victim = connect("victim", is_persistent=True, session_expiry_interval=1, will=will, will_delay_interval=3600)
-    victim.drop()
+    session = {"address": short_sessions, "is_persistent": True, "session_expiry_interval": 1}
+    connect("victim", **session, will=will, will_delay_interval=3600).drop()
     assert reader.receive().payload == b"gone"
-    assert not connect("victim", is_persistent=True).session_present
+    assert not connect("victim", **session).session_present
 
 
 @only_5_0
