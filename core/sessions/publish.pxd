@@ -1,8 +1,10 @@
 """Matching a publication against a tenant's topic filters and handing it out to the sessions of this shard."""
 
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp
 from rookery.core.sessions.message cimport Publication
-from rookery.core.sessions.state cimport Tenant
+from rookery.core.sessions.state cimport Tenant, World
+from rookery.core.structures.bytes cimport Bytes
 
 
 cdef struct Outcome:
@@ -15,3 +17,17 @@ cdef struct Outcome:
 # The topic has been checked. Sessions that several filters lead to get one copy, with the highest granted QoS and all
 # subscription identifiers [MQTT-3.3.4-2, -3].
 cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outcome) noexcept nogil
+
+# Is topic the one that was matched last for this tenant? Then it was checked, too.
+cdef inline bint is_recent_topic(const World *world, const Tenant *tenant, const Bytes *topic) noexcept nogil:
+    return (
+        world.recent_entry != NULL
+        and world.recent_tenant == tenant
+        and world.recent_topic.size == topic.size
+        and memcmp(world.recent_topic.data, topic.data, topic.size) == 0
+    )
+
+
+# Before bytes of the last topic go, or a topic filter comes or goes.
+cdef inline void forget_recent_topic(World *world) noexcept nogil:
+    world.recent_entry = NULL

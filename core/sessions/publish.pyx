@@ -160,12 +160,19 @@ cdef void _deliver_target(World *world, Publication *publication, Target *target
 
 cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outcome) noexcept nogil:
     cdef World *world = tenant.world
-    cdef const MatchEntry *entry = cache_match(
-        world.cache, tenant.shared.tree, publication.topic.data, publication.topic.size)
+    cdef const MatchEntry *entry
     cdef RouteList *routes
     cdef RouteList *only = NULL
     cdef uint32_t index
     cdef uint32_t list_count = 0
+    if is_recent_topic(world, tenant, &publication.topic):
+        entry = world.recent_entry
+    else:
+        entry = cache_match(
+            world.cache, tenant.shared.tree, publication.topic.data, publication.topic.size)
+        world.recent_topic = publication.topic
+        world.recent_tenant = tenant
+        world.recent_entry = entry
     if entry == NULL or entry.count == 0:
         return
     for index in range(entry.count):

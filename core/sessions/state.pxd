@@ -28,7 +28,7 @@ from rookery.core.structures.id_map cimport IdMap
 from rookery.core.structures.packet_ids cimport PacketIdSet
 from rookery.core.structures.pointer_map cimport PointerMap
 from rookery.core.structures.timers cimport Timer, TimingWheel
-from rookery.core.topics.cache cimport MatchCache
+from rookery.core.topics.cache cimport MatchCache, MatchEntry
 from rookery.core.topics.retained cimport RetainedTree
 from rookery.core.topics.tree cimport FilterIds, SubscriptionTree
 
@@ -195,6 +195,11 @@ cdef struct World:               # what sessions and tenants of one shard have i
     const HashKey *key
     uint64_t next_serial         # steps by the number of shards, so that serials are unique in the process
     uint64_t publication_stamp   # grows with every publication
+    # The topic matched last, while its bytes stay where they are and nothing else is matched: a client that sends many
+    # messages at once mostly repeats its topic. recent_entry NULL = none.
+    Bytes recent_topic
+    const Tenant *recent_tenant
+    const MatchEntry *recent_entry
     uint64_t session_count
     uint64_t subscription_count
     Target *targets              # scratch of the publication that is being handed out

@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from rookery.core.sessions.publish cimport forget_recent_topic
 from rookery.core.shards.admission cimport admission_request
 from rookery.core.shards.connections cimport connection_drop
 from rookery.core.shards.lifecycle cimport connection_close, connection_lost
@@ -50,6 +51,7 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
     cdef Py_ssize_t consumed = 0
     cdef Frame frame
     cdef int result
+    forget_recent_topic(&connection.shard.world)
     while consumed < size and _is_consuming(connection, generation):
         if connection.state == CONNECT_DUE and data[consumed] >> 4 != PACKET_CONNECT:
             connection_drop(connection)  # [MQTT-3.1.0-1]

@@ -6,7 +6,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
 from rookery.core.sessions.outbox cimport Outbox, outbox_commit, outbox_reserve
-from rookery.core.sessions.publish cimport Outcome
+from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_recent_topic
 from rookery.core.sessions.session cimport (
     OUTBOX_HIGH_BYTES, session_puback, session_pubcomp, session_pubrec,
 )
@@ -93,6 +93,7 @@ cdef bint _resolve_alias(Connection *connection, PublishPacket *packet) noexcept
         packet.topic.data = alias.topic
         packet.topic.size = alias.size
         return True
+    forget_recent_topic(&connection.shard.world)
     if alias.topic != NULL and alias.size == packet.topic.size:
         memcpy(alias.topic, packet.topic.data, packet.topic.size)
         return True
@@ -118,18 +119,9 @@ cdef bint _refuse_publish(
     return False
 
 
-cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept nogil:
-    cdef const Settings *settings = &connection.tenant.settings
+cdef bint _is_topic_allowed(Connection *connection, const PublishPacket *packet) noexcept nogil:
     cdef TopicError error
-    if packet.topic_alias != 0 and not _resolve_alias(connection, packet):
-        return False
-    if packet.qos > settings.maximum_qos:
-        connection_close(connection, REASON_QOS_NOT_SUPPORTED, b"QoS above MaximumQoS", True)
-        return False
-    if packet.retain and not settings.retain_enabled:
-        connection_close(connection, REASON_RETAIN_NOT_SUPPORTED, b"RetainEnabled is off", True)
-        return False
-    error = check_topic(packet.topic.data, packet.topic.size, &settings.topic_limits)
+    error = check_topic(packet.topic.data, packet.topic.size, &connection.tenant.settings.topic_limits)
     if error != TOPIC_OK:
         return _refuse_publish(connection, packet, REASON_TOPIC_NAME_INVALID, describe_topic_error(error))
     if packet.topic.data[0] == c"$":
@@ -143,6 +135,23 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
             packet.topic.size >= 8 and memcmp(packet.topic.data, b"$oshare/", 8) == 0
         ):
             return _refuse_publish(connection, packet, REASON_TOPIC_NAME_INVALID, b"a shared subscription is no topic")
+    return True
+
+
+cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept nogil:
+    cdef const Settings *settings = &connection.tenant.settings
+    if packet.topic_alias != 0 and not _resolve_alias(connection, packet):
+        return False
+    if packet.qos > settings.maximum_qos:
+        connection_close(connection, REASON_QOS_NOT_SUPPORTED, b"QoS above MaximumQoS", True)
+        return False
+    if packet.retain and not settings.retain_enabled:
+        connection_close(connection, REASON_RETAIN_NOT_SUPPORTED, b"RetainEnabled is off", True)
+        return False
+    if not is_recent_topic(&connection.shard.world, connection.tenant, &packet.topic) and not _is_topic_allowed(
+        connection, packet
+    ):
+        return False
     if (
         packet.payload_format_indicator
         and settings.payload_format_validation_enabled
@@ -338,6 +347,7 @@ cdef void _handle_subscribe(Connection *connection, const Frame *frame, const ui
     if reason_codes == NULL:
         connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
         return
+    forget_recent_topic(&connection.shard.world)
     rest = packet.filters
     while next_subscription(&rest, connection.link.version, &request):
         reason_codes[count] = _subscribe_one(connection, &request, packet.subscription_id)
@@ -377,6 +387,7 @@ cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const 
     if reason_codes == NULL:
         connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
         return
+    forget_recent_topic(&connection.shard.world)
     rest = packet.filters
     while next_topic_filter(&rest, &topic_filter):
         reason_codes[count] = _unsubscribe_one(connection, topic_filter)

@@ -6,7 +6,7 @@ from libc.string cimport memset
 from rookery.core.sessions.message cimport (
     Message, Publication, message_release, publication_end, publication_keep, publication_of,
 )
-from rookery.core.sessions.publish cimport Outcome, tenant_publish
+from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, tenant_publish
 from rookery.core.sessions.retain cimport RETAIN_CLEARED, RETAIN_NO_MEMORY, RETAIN_STORED, tenant_retain
 from rookery.core.sessions.state cimport Tenant
 from rookery.core.shards.mailbox cimport mail_put
@@ -50,6 +50,7 @@ cdef void shard_publish_message(Shard *shard, Tenant *tenant, Message *message, 
     cdef Publication publication
     publication_of(message, &publication)
     shard_publish(shard, tenant, &publication, outcome)
+    forget_recent_topic(&shard.world)
     publication_end(&publication)
 
 
@@ -60,6 +61,7 @@ cdef bint shard_publish_here(Shard *shard, Tenant *tenant, Message *message, Out
     tenant_publish(tenant, &publication, outcome)
     if publication.retain and home_shard(tenant.shared, shard.universe.shard_count) == shard.index:
         is_retained = tenant_retain(tenant, &publication) != RETAIN_NO_MEMORY
+    forget_recent_topic(&shard.world)
     publication_end(&publication)
     return is_retained
 
@@ -77,5 +79,6 @@ cdef void publishing_take_mail(Shard *shard, Mail *mail) noexcept nogil:
     else:
         # The shard that sent it told all others, too: what matches elsewhere is not ours to pass on.
         tenant_publish(tenant, &publication, &outcome)
+        forget_recent_topic(&shard.world)
     publication_end(&publication)
     tenant_release(shard, tenant)

@@ -259,7 +259,8 @@ cdef bint shard_turn(Shard *shard, uint64_t now_ms) noexcept nogil:
 
 
 cdef int _wait_ms(Shard *shard) noexcept nogil:
-    cdef uint64_t wait = wheel_wait_ms(shard.world.wheel, clock_ms())
+    # By the time at which the turn began: late by the length of a turn at most.
+    cdef uint64_t wait = wheel_wait_ms(shard.world.wheel, shard.world.now_ms)
     if wait > _WAIT_LIMIT_MS:
         wait = _WAIT_LIMIT_MS
     if shard.held != NULL and wait > _HELD_LOOK_MS:
@@ -275,14 +276,15 @@ cdef void shard_run(Shard *shard) noexcept nogil:
     cdef bint has_more = True
     reclaim_online(shard.universe.reclaim, shard.index)
     while not shard.is_stopped:
-        count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, 0)
-        if count == 0 and not has_more:
-            wait = _wait_ms(shard)
-            if wait > 0 and shard_may_sleep(shard):
-                reclaim_offline(shard.universe.reclaim, shard.index)
-                count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, wait)
-                shard_awake(shard)
-                reclaim_online(shard.universe.reclaim, shard.index)
+        wait = 0 if has_more else _wait_ms(shard)
+        if wait > 0 and shard_may_sleep(shard):
+            # One call both for a busy shard, which finds sockets ready at once, and for an idle one.
+            reclaim_offline(shard.universe.reclaim, shard.index)
+            count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, wait)
+            shard_awake(shard)
+            reclaim_online(shard.universe.reclaim, shard.index)
+        else:
+            count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, 0)
         shard.world.now_ms = clock_ms()
         _begin(shard)
         for index in range(count):
