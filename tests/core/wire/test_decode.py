@@ -9,7 +9,21 @@ from rookery.core.wire.packets import Publish, Subscribe, Unsubscribe
 from rookery.core.wire.spec import PropertyId, ReasonCode
 from support.packets import encode_variable_byte_integer
 
-from .golden import ACCEPTED, REFUSED, Row
+from .golden import ACCEPTED, REFUSED, SENT, Row
+
+
+def test_golden_packets_cover_every_type_in_every_version() -> None:
+    from_clients, from_servers = {1, 3, 4, 5, 6, 7, 8, 10, 12, 14}, {2, 3, 4, 5, 6, 7, 9, 11, 13}
+    for rows, before_5_0, added in ((ACCEPTED, from_clients, {15}), (SENT, from_servers, {14, 15})):
+        types = {(row.version, row.raw[0] >> 4) for row in rows}
+        expected = {(version, kind) for version in (3, 4, 5) for kind in before_5_0} | {(5, kind) for kind in added}
+        assert types == expected
+    refused = {row.raw[0] >> 4 for row in REFUSED}
+    assert refused == set(range(16))
+
+
+def test_every_property_is_tried() -> None:
+    assert PROPERTIES.keys() == set(PropertyId)
 
 
 @pytest.mark.parametrize("row", ACCEPTED, ids=str)
