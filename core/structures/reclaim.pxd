@@ -20,6 +20,8 @@ cdef void reclaim_free(ReclaimDomain *domain) noexcept nogil
 # 0, or -1 when memory is short (then nothing was taken; the caller leaks rather than frees too early).
 cdef int reclaim_later(
     ReclaimDomain *domain, ReleaseFunction release, void *context, uint64_t argument) noexcept nogil
+# How many hand-overs have not been released yet.
+cdef uint64_t reclaim_waiting_count(ReclaimDomain *domain) noexcept nogil
 # A shard begins to read (after it was offline), ends a turn, or goes to sleep. quiescent and offline release what is due.
 cdef void reclaim_online(ReclaimDomain *domain, uint32_t shard) noexcept nogil
 cdef void reclaim_quiescent(ReclaimDomain *domain, uint32_t shard) noexcept nogil

@@ -6,7 +6,7 @@ removal of a filter change generations of its tree; an entry whose stamps differ
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from rookery.core.structures.hashing cimport HashKey
-from rookery.core.topics.tree cimport SubscriptionTree
+from rookery.core.topics.tree cimport SubscriptionTree, TopicFilters
 
 cdef struct MatchCache
 
@@ -31,3 +31,8 @@ cdef const MatchEntry *cache_match(
 # Forget everything of a tree that is about to be freed. Cost: the whole cache is walked.
 cdef void cache_forget(MatchCache *cache, const SubscriptionTree *tree) noexcept nogil
 cdef void cache_statistics(const MatchCache *cache, MatchCacheStatistics *out) noexcept nogil
+
+
+cdef class TopicMatcher:
+    cdef MatchCache *cache
+    cdef TopicFilters filters

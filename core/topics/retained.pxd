@@ -13,16 +13,20 @@ cdef struct RetainedTree
 cdef struct RetainedWalk       # where a walk stands; owned by the caller, see retained_walk_new
 
 
+# NULL when memory is short.
 cdef RetainedTree *retained_new(const HashKey *key) noexcept nogil
 # The values that are still stored are the caller's to release first (walk "#" and "$" topics with retained_walk_all).
 cdef void retained_free(RetainedTree *tree) noexcept nogil
-# Store value for the checked topic; *previous is what it replaces (or NULL). 0, or -1 when memory is short.
+# Store value, which is not NULL, for the checked topic; *previous is what it replaces (or NULL). 0, or -1 when memory
+# is short: then nothing has changed, and *previous is NULL.
 cdef int retained_set(
     RetainedTree *tree, const uint8_t *topic, Py_ssize_t size, void *value, void **previous) noexcept nogil
 # The value that was stored, now removed; NULL if there was none.
 cdef void *retained_remove(RetainedTree *tree, const uint8_t *topic, Py_ssize_t size) noexcept nogil
 cdef void *retained_get(const RetainedTree *tree, const uint8_t *topic, Py_ssize_t size) noexcept nogil
 cdef uint64_t retained_count(const RetainedTree *tree) noexcept nogil
+# Bytes of memory that the tree holds, beside the values and the open walks. It falls as topics go: the table at once,
+# the nodes when the last topic has gone.
 cdef uint64_t retained_memory_bytes(const RetainedTree *tree) noexcept nogil
 
 # Begin a walk over all messages whose topic matches the checked topic filter. NULL when memory is short.
@@ -30,9 +34,10 @@ cdef RetainedWalk *retained_walk_new(
     RetainedTree *tree, const uint8_t *topic_filter, Py_ssize_t size) noexcept nogil
 # The same over every message, topics that begin with $ included (for listings, expiry and release).
 cdef RetainedWalk *retained_walk_all(RetainedTree *tree) noexcept nogil
-# Up to limit further values into out, having looked at no more than node_limit nodes. Returns how many were written,
-# and sets *is_done when the walk is over. A message that is stored throughout the walk comes exactly once; one that is
-# set or removed meanwhile comes at most once. The value is valid as long as the caller's message is.
+# Up to limit further values into out, having looked at no more than node_limit nodes (one more to finish the last step;
+# both limits are at least 1). Returns how many were written, and sets *is_done when the walk is over. A message that is
+# stored throughout the walk comes exactly once; one that is set or removed meanwhile comes at most once. The value is
+# valid as long as the caller's message is.
 cdef uint32_t retained_walk_next(
     RetainedWalk *walk, void **out, uint32_t limit, uint32_t node_limit, bint *is_done) noexcept nogil
 # Must be called before the tree is freed.
