@@ -1,0 +1,233 @@
+"""Brokers under measurement: start them on a CPU of their own, and read what they cost.
+
+Each broker is a context manager that yields a Broker: where it listens, and how much CPU time and memory its process
+uses. It is started afresh for each run, on a free port, with the configuration that is fastest for it.
+"""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+START_TIMEOUT_S = 15
+STOP_TIMEOUT_S = 10
+# A free port may be taken by somebody else before the broker has it.
+PORT_ATTEMPTS = 5
+
+MOSQUITTO_CONFIG = """\
+listener {port} 127.0.0.1
+# Nobody authenticates in any of the brokers.
+allow_anonymous true
+# Nothing goes to disk in any of the brokers: the disk would be measured instead.
+persistence false
+# No bound, since a dropped message makes the run invalid. The defaults (1000 queued, 20 in flight) drop.
+max_queued_messages 0
+# As many as there are packet identifiers. "No bound" (0) makes it use an identifier again that is still in use.
+max_inflight_messages 65535
+# As all brokers here: without it small packets wait for Nagle's algorithm.
+set_tcp_nodelay true
+# Its statistics on $SYS and its log cost a little, so it is relieved of them.
+sys_interval 0
+log_type none
+"""
+
+
+class BrokerError(Exception):
+    """A broker did not start, or is gone."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that accepts connections, and its process if that is known."""
+
+    name: str
+    host: str
+    port: int
+    pid: int | None = None
+
+    def cpu_ns(self) -> int | None:
+        """CPU time that all threads of the process have used, those that ended included."""
+        if self.pid is None:
+            return None
+        # The CPU clock of another process, as clock_getcpuclockid(3) composes it: exact, where /proc/PID/stat counts
+        # ticks of 10 ms and /proc/PID/task/*/schedstat forgets threads that have ended.
+        return time.clock_gettime_ns((~self.pid << 3) | 2)
+
+    def resident_bytes(self) -> int | None:
+        """Resident memory; from smaps_rollup, because the counter of /proc/PID/status lags per thread."""
+        if self.pid is None:
+            return None
+        try:
+            text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+            found = re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)
+        except OSError:
+            text = Path(f"/proc/{self.pid}/status").read_text()
+            found = re.search(r"^VmRSS:\s+(\d+) kB", text, re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+
+
+@contextlib.contextmanager
+def on_cpus(cpus: Sequence[int] | None) -> Iterator[None]:
+    """Run on these CPUs; what is started meanwhile stays there with all its threads."""
+    before = os.sched_getaffinity(0)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def mosquitto(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
+    """mosquitto on a free port of 127.0.0.1."""
+    program = _find_mosquitto()
+    with tempfile.TemporaryDirectory(prefix="bench-mosquitto-") as folder, contextlib.ExitStack() as stack:
+        config = Path(folder) / "mosquitto.conf"
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            port = _free_port()
+            config.write_text(MOSQUITTO_CONFIG.format(port=port))
+            process = stack.enter_context(_started([program, "-c", str(config)], cpus))
+            try:
+                _await_port(process, port)
+                break
+            except BrokerError:
+                if attempt == PORT_ATTEMPTS:
+                    raise
+        yield Broker("mosquitto", "127.0.0.1", port, process.pid)
+
+
+@contextlib.contextmanager
+def rookery(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
+    """Rookery on a free port of 127.0.0.1, started as users start it."""
+    command = [
+        *(sys.executable, "-m", "rookery.api.cli", "serve"),
+        *("--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data", "memory"),
+    ]
+    with _started(command, cpus) as process:
+        ready = _read_line(process)
+        found = re.fullmatch(r"ready mqtt=(\S+):(\d+) api=\S+", ready.strip())
+        if not found:
+            raise BrokerError(f"rookery said {ready!r} instead of where it listens{_last_words(process)}")
+        yield Broker("rookery", found[1], int(found[2]), process.pid)
+
+
+@contextlib.contextmanager
+def running(address: str) -> Iterator[Broker]:
+    """A broker that runs already: HOST:PORT, or HOST:PORT@PID to have its CPU time and memory, too."""
+    place, _, pid = address.partition("@")
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit() or (pid and not pid.isdigit()):
+        raise BrokerError(f"{address!r} is neither a known broker nor HOST:PORT nor HOST:PORT@PID")
+    if pid and not Path(f"/proc/{pid}").exists():
+        raise BrokerError(f"no process {pid}")
+    yield Broker(place, host, int(port), int(pid) if pid else None)
+
+
+LAUNCHERS: dict[str, Callable[[Sequence[int] | None], contextlib.AbstractContextManager[Broker]]] = {
+    "mosquitto": mosquitto,
+    "rookery": rookery,
+}
+
+
+def launch(name: str, cpus: Sequence[int] | None = None) -> contextlib.AbstractContextManager[Broker]:
+    """The broker of this name, started on these CPUs, or the one that runs at this address."""
+    launcher = LAUNCHERS.get(name)
+    return launcher(cpus) if launcher else running(name)
+
+
+def version(name: str) -> str:
+    """What the broker says about its version."""
+    if name == "mosquitto":
+        # mosquitto ends with an error code after its help.
+        told = subprocess.run([_find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
+        return told.partition("\n")[0].removeprefix("mosquitto version ").strip()
+    if name == "rookery":
+        try:
+            return metadata.version("rookery")
+        except metadata.PackageNotFoundError:
+            return "not installed"
+    return "unknown"
+
+
+def _find_mosquitto() -> str:
+    # Debian installs it into /usr/sbin, which is not on everybody's path.
+    program = shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))
+    if program is None:
+        raise BrokerError("mosquitto is not installed (Debian package mosquitto)")
+    return program
+
+
+@contextlib.contextmanager
+def _started(command: Sequence[str], cpus: Sequence[int] | None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, ended at the latest when the context ends; its stderr lies in a file that `_last_words` reads."""
+    with tempfile.TemporaryFile() as complaints:
+        with on_cpus(cpus):
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True
+            )
+        process.stderr = complaints
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    assert process.stderr is not None
+    process.stderr.seek(0)
+    said = process.stderr.read().decode(errors="replace").strip()
+    return f"; it complained:\n{said[-2000:]}" if said else ""
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until somebody accepts at this port."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise BrokerError(f"{process.args!r} ended with code {process.returncode}{_last_words(process)}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.01)
+    raise BrokerError(f"{process.args!r} accepted no connection within {START_TIMEOUT_S} s{_last_words(process)}")
+
+
+def _read_line(process: subprocess.Popen[bytes]) -> str:
+    """The first line that the process writes."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + START_TIMEOUT_S
+    line = b""
+    while not line.endswith(b"\n"):
+        readable, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
+        if not readable:
+            raise BrokerError(f"{process.args!r} was not ready within {START_TIMEOUT_S} s{_last_words(process)}")
+        # Unbuffered, so that select sees what is left.
+        piece = os.read(process.stdout.fileno(), 4096)
+        if not piece:
+            process.wait(STOP_TIMEOUT_S)
+            raise BrokerError(f"{process.args!r} ended with code {process.returncode}{_last_words(process)}")
+        line += piece
+    return line.decode(errors="replace")
