@@ -38,12 +38,12 @@ cdef struct ParsedFilter:
     bint has_wildcard
 
 
-# UTF-8 has been checked by the decoder (or the caller). Where several things are wrong, the first in the order empty, too
-# long, NUL, wildcard, share, levels is told. A topic that begins with $share/ or $oshare/ is TOPIC_SHARE_INVALID: nobody
-# could subscribe to it. 10 ns for 25 bytes.
+# UTF-8 has been checked by the decoder (or the caller). Where several things are wrong, the first in the order empty,
+# too long, NUL, wildcard, share, levels is told. A topic that begins with $share/ or $oshare/ is TOPIC_SHARE_INVALID:
+# nobody could subscribe to it. 10 ns for 25 bytes.
 cdef TopicError check_topic(const uint8_t *topic, Py_ssize_t size, const TopicLimits *limits) noexcept nogil
-# Checks and takes apart; after an error parsed.topic_filter is the part that is wrong. The limits count the inner topic filter, without the share
-# prefix. A share within a share is TOPIC_SHARE_INVALID.
+# Checks and takes apart; after an error parsed.topic_filter is the part that is wrong. The limits count the inner topic
+# filter, without the share prefix. A share within a share is TOPIC_SHARE_INVALID.
 cdef TopicError parse_topic_filter(
     const uint8_t *topic_filter, Py_ssize_t size, const TopicLimits *limits, ParsedFilter *parsed) noexcept nogil
 # What is wrong, as a static sentence for logs and reason strings.
