@@ -93,6 +93,7 @@ def main(
     machine = compare.facts(brokers, place)
     for what, fact in machine.items():
         click.echo(f"- {what}: {fact}")
+    click.echo(f"- waited for a CPU that others had: {compare.disturbance(cases)}")
     click.echo(f"- rounds: {rounds} of {seconds:g} s, medians\n")
     click.echo(compare.table(cases, brokers))
     if json_file:

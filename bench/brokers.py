@@ -63,6 +63,10 @@ class Broker:
         # ticks of 10 ms and /proc/PID/task/*/schedstat forgets threads that have ended.
         return time.clock_gettime_ns((~self.pid << 3) | 2)
 
+    def waited_ns(self) -> int | None:
+        """Time that its threads were ready to run while somebody else had the CPU: disturbance from outside."""
+        return waited_ns(self.pid) if self.pid is not None else None
+
     def resident_bytes(self) -> int | None:
         """Resident memory; from smaps_rollup, because the counter of /proc/PID/status lags per thread."""
         if self.pid is None:
@@ -74,6 +78,15 @@ class Broker:
             text = Path(f"/proc/{self.pid}/status").read_text()
             found = re.search(r"^VmRSS:\s+(\d+) kB", text, re.MULTILINE)
         return int(found[1]) * 1024 if found else None
+
+
+def waited_ns(pid: int) -> int:
+    """Time that the threads of a process have waited for a CPU; the second number of schedstat."""
+    waited = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            waited += int(path.read_text().split()[1])
+    return waited
 
 
 @contextlib.contextmanager

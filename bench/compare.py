@@ -4,6 +4,7 @@ A shared machine is slower in one minute than in the next. Rounds alternate betw
 with a fresh process, so that a slow minute meets both; then the ratio of the medians says more than either rate.
 """
 
+import itertools
 import json
 import os
 import platform
@@ -101,6 +102,7 @@ def _summary(figures: Figures) -> str:
         (f"{number(figures.cpu_percent)} % broker CPU", figures.cpu_percent),
         (f"{number(figures.connection_bytes)} B per connection", figures.connection_bytes),
         (f"generator busy {number(figures.load_percent)} %", figures.load_percent),
+        (f"broker waited {number(figures.broker_wait_percent)} % for its CPU", figures.broker_wait_percent),
     ]
     return ", ".join(text for text, value in parts if value is not None)
 
@@ -241,6 +243,17 @@ def facts(names: Sequence[str], place: Place) -> dict[str, str]:
         "connections per process": str(connection_room()),
         **{name: brokers.version(name) for name in names},
     }
+
+
+def disturbance(cases: Iterable[Case]) -> str:
+    """How much others took of the CPUs, over all rounds; ratios survive it, rates and latency do not."""
+    rounds = [figures for case in cases for figures in itertools.chain(*case.rounds.values())]
+    parts = []
+    for who, name in (("broker", "broker_wait_percent"), ("generator", "load_wait_percent")):
+        values = [value for value in (getattr(figures, name) for figures in rounds) if value is not None]
+        if values:
+            parts.append(f"{who} {number(statistics.median(values))} %, at most {number(max(values))} %")
+    return "; ".join(parts) or "unknown"
 
 
 def _cpus(cpus: Sequence[int] | None) -> str:

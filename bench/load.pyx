@@ -1128,7 +1128,8 @@ cdef class Load:
                 self.send_subscribes(index)
         started = now_ns()
         if not self.pursue(FETCHED, timeout_s):
-            raise LoadError(f"{flow.sightings.floor} of {flow.sent} retained messages came within {timeout_s:g} s")
+            missing = self.engine.due - self.engine.delivered
+            raise LoadError(f"{missing} of {flow.sent} retained messages did not come within {timeout_s:g} s")
         return (now_ns() - started) / 1e9
 
     def forget_retained(self, *, double timeout_s=60):

@@ -5,11 +5,12 @@ its way, check. Rates and CPU are those of the measured seconds; latency is that
 """
 
 import contextlib
+import os
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from .brokers import Broker
+from .brokers import Broker, waited_ns
 from .load import Load
 from .plan import Plan, Traffic
 from .plan import pairs as pairs_plan
@@ -44,6 +45,9 @@ class Figures:
     resident_bytes: float | None = None
     # Time that the generator did not wait for the broker: near 100 it is the generator that is measured.
     load_percent: float | None = None
+    # Time that the broker, and the generator, were ready to run and others had their CPU: disturbance from outside.
+    broker_wait_percent: float | None = None
+    load_wait_percent: float | None = None
     # QoS 1 messages that came twice with DUP, which is allowed.
     redelivered: int | None = None
 
@@ -82,12 +86,16 @@ class _Meter:
         self.load = load
         self.broker = broker
         self.cpu_ns = broker.cpu_ns()
+        self.broker_waited_ns = broker.waited_ns()
+        self.load_waited_ns = waited_ns(os.getpid())
         self.before = load.mark()
 
     def figures(self, events: int | None = None, seconds: float | None = None) -> Figures:
         """Rates since the mark; events are deliveries unless given, seconds all that passed unless given."""
         interval = self.load.counts.since(self.before)
         cpu_ns = self.broker.cpu_ns()
+        broker_waited_ns = self.broker.waited_ns()
+        load_waited_ns = waited_ns(os.getpid())
         elapsed = interval.time_ns / 1e9
         count = interval.delivered if events is None else events
         used_ns = cpu_ns - self.cpu_ns if cpu_ns is not None and self.cpu_ns is not None else None
@@ -97,6 +105,10 @@ class _Meter:
             cpu_percent=100 * used_ns / interval.time_ns if used_ns is not None else None,
             resident_bytes=self.broker.resident_bytes(),
             load_percent=100 * (1 - interval.idle_ns / interval.time_ns),
+            broker_wait_percent=100 * (broker_waited_ns - self.broker_waited_ns) / interval.time_ns
+            if broker_waited_ns is not None and self.broker_waited_ns is not None
+            else None,
+            load_wait_percent=100 * (load_waited_ns - self.load_waited_ns) / interval.time_ns,
             redelivered=interval.redelivered,
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from rookery.bench.brokers import Broker
-from rookery.bench.compare import Case, Place, amount, as_json, compare, judge, number, table
+from rookery.bench.compare import Case, Place, amount, as_json, compare, disturbance, judge, number, table
 from rookery.bench.measure import Figures, Times, measure, measure_ceiling
 from rookery.bench.plan import Traffic
 from rookery.bench.scenarios import SCENARIOS, Figure, Goal, Method
@@ -85,6 +85,14 @@ def test_rates_have_thousands_and_millions(value: float | None, text: str) -> No
     assert amount(value) == text
 
 
+def test_disturbance_is_told_over_all_rounds() -> None:
+    quiet = Figures(broker_wait_percent=0.1, load_wait_percent=0.2)
+    loud = Figures(broker_wait_percent=50.0, load_wait_percent=0.2)
+    told = disturbance([case([quiet, loud], [quiet])])
+    assert told == "broker 0.1 %, at most 50 %; generator 0.2 %, at most 0.2 %"
+    assert disturbance([]) == "unknown"
+
+
 def test_json_holds_every_round() -> None:
     written = json.loads(as_json([case(rates(1, 2), rates(60))], NAMES, {"CPU": "fast"}))
     rounds = written["cases"]["pairs-100-q0"]["rounds"]
@@ -103,6 +111,8 @@ def test_a_scenario_yields_its_figures(peer: Broker, name: str) -> None:
     assert figures.resident_bytes is not None
     assert figures.load_percent is not None
     assert 0 <= figures.load_percent <= 100
+    assert figures.broker_wait_percent is not None
+    assert figures.broker_wait_percent >= 0
 
 
 def test_every_method_has_a_scenario() -> None:
