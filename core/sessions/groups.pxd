@@ -7,7 +7,7 @@ publisher's messages keep going to the same member while it stays.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from rookery.core.sessions.state cimport Route, Session, SharedGroup, Tenant
+from rookery.core.sessions.state cimport Membership, Route, Session, SharedGroup, Tenant
 from rookery.core.topics.names cimport ParsedFilter
 
 
@@ -17,5 +17,8 @@ cdef int group_join(
     Tenant *tenant, uint32_t filter_id, const ParsedFilter *parsed, Session *session, uint32_t place) noexcept nogil
 # Takes it out; the group and the filter's wish for this shard go with the last member.
 cdef void group_leave(Session *session, uint32_t place) noexcept nogil
+# The same for a member on another shard: takes over a reference. 0, or -1 when memory is short.
+cdef int group_join_remote(Tenant *tenant, Membership *membership) noexcept nogil
+cdef void group_leave_remote(Membership *membership) noexcept nogil
 # The member that gets a message of publisher; NULL when no member can take it.
 cdef Route *group_pick(SharedGroup *group, uint64_t publisher) noexcept nogil

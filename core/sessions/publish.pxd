@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp
 from rookery.core.sessions.message cimport Publication
-from rookery.core.sessions.state cimport Tenant, World
+from rookery.core.sessions.state cimport Membership, SharedGroup, Tenant, World
 from rookery.core.structures.bytes cimport Bytes
 
 
@@ -17,6 +17,11 @@ cdef struct Outcome:
 # The topic has been checked. Sessions that several filters lead to get one copy, with the highest granted QoS and all
 # subscription identifiers [MQTT-3.3.4-2, -3].
 cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outcome) noexcept nogil
+
+# Hand the publication to one member of the group.
+cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *outcome) noexcept nogil
+# Hand it to the session that this membership is of; on the session's shard, while it has not left.
+cdef void membership_deliver(Membership *membership, Publication *publication, Outcome *outcome) noexcept nogil
 
 # Is topic the one that was matched last for this tenant? Then it was checked, too.
 cdef inline bint is_recent_topic(const World *world, const Tenant *tenant, const Bytes *topic) noexcept nogil:

@@ -9,12 +9,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
 
 from rookery.core.sessions.groups cimport group_pick
-from rookery.core.sessions.message cimport Publication
+from rookery.core.sessions.memberships cimport errand_put, membership_acquire, membership_drop
+from rookery.core.sessions.message cimport Message, Publication, message_release, publication_keep
 from rookery.core.sessions.routes cimport route_at, routes_of
 from rookery.core.sessions.session cimport DELIVERY_DROPPED, DELIVERY_QUEUED, DeliveryResult, session_deliver
 from rookery.core.sessions.state cimport (
-    HAS_SUBSCRIPTION_ID, IS_SHARED, NO_LOCAL, RETAIN_AS_PUBLISHED, Route, RouteList, Session, SharedGroup, Target,
-    TargetId, Tenant, World,
+    ERRAND_GIVE, HAS_SUBSCRIPTION_ID, IS_REMOTE, IS_SHARED, NO_LOCAL, RETAIN_AS_PUBLISHED, Membership, Route,
+    RouteList, Session, SharedGroup, Subscription, Target, TargetId, Tenant, World,
 )
 from rookery.core.topics.cache cimport MatchEntry, cache_match
 from rookery.core.topics.tree cimport tree_shard_mask
@@ -49,6 +50,43 @@ cdef inline void _deliver_route(Publication *publication, const Route *route, Ou
     ))
 
 
+cdef void _give_remote(World *world, Publication *publication, Membership *membership, Outcome *outcome) noexcept nogil:
+    """A group's member on another shard gets the message by mail."""
+    cdef Message *message = publication_keep(publication)
+    outcome.matched += 1
+    if message != NULL:
+        membership_acquire(membership)
+        if errand_put(world, membership, message, ERRAND_GIVE) == 0:
+            membership.given += 1
+            outcome.queued += 1
+            return
+        # Not the last reference: the group holds one.
+        membership_drop(membership)
+        message_release(message)
+    outcome.dropped += 1
+
+
+cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *outcome) noexcept nogil:
+    cdef const Route *member = group_pick(group, publication.publisher)
+    if member == NULL:
+        return
+    if member.flags & IS_REMOTE:
+        _give_remote(group.tenant.world, publication, <Membership *> member.target, outcome)
+    else:
+        _deliver_route(publication, member, outcome)
+
+
+cdef void membership_deliver(Membership *membership, Publication *publication, Outcome *outcome) noexcept nogil:
+    cdef Session *session = membership.session
+    cdef Subscription *subscription = &session.subscriptions[membership.place]
+    _count(outcome, session_deliver(
+        session, publication,
+        subscription.qos if subscription.qos < publication.qos else publication.qos,
+        publication.retain if subscription.flags & RETAIN_AS_PUBLISHED else 0,
+        &subscription.subscription_id, subscription.subscription_id != 0,
+    ))
+
+
 cdef void _deliver_list(Publication *publication, RouteList *routes, Outcome *outcome) noexcept nogil:
     cdef uint32_t index
     cdef const Route *route
@@ -56,10 +94,9 @@ cdef void _deliver_list(Publication *publication, RouteList *routes, Outcome *ou
     for index in range(routes.count):
         route = route_at(routes, index)
         if route.flags & IS_SHARED:
-            route = group_pick(<SharedGroup *> route.target, publication.publisher)
-            if route == NULL:
-                continue
-        _deliver_route(publication, route, outcome)
+            group_deliver(<SharedGroup *> route.target, publication, outcome)
+        else:
+            _deliver_route(publication, route, outcome)
 
 
 # Several filters
@@ -114,9 +151,7 @@ cdef void _fold_list(World *world, Publication *publication, RouteList *routes, 
         route = route_at(routes, index)
         if route.flags & IS_SHARED:
             # A shared subscription is a delivery of its own, beside the session's other ones.
-            route = group_pick(<SharedGroup *> route.target, publication.publisher)
-            if route != NULL:
-                _deliver_route(publication, route, outcome)
+            group_deliver(<SharedGroup *> route.target, publication, outcome)
             continue
         session = <Session *> route.target
         if route.flags & NO_LOCAL and publication.publisher == session.serial:

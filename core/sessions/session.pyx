@@ -11,6 +11,7 @@ from rookery.core.sessions.inflight cimport (
     NO_PACKET_ID, PUBACK_DUE, PUBCOMP_DUE, PUBREC_DUE, InflightSlot, inflight_add, inflight_clear, inflight_find,
     inflight_next_unsent, inflight_received, inflight_remove, inflight_rewind, inflight_trim,
 )
+from rookery.core.sessions.memberships cimport memberships_tell
 from rookery.core.sessions.message cimport (
     NEVER, EncodedPublish, Message, Publication, message_release, publication_end, publication_keep, publication_of,
 )
@@ -113,6 +114,7 @@ cdef void session_attach(Session *session, Link *link) noexcept nogil:
     session.version = link.version
     session.detached_at_ms = 0
     session.connected_at_ms = world.now_ms
+    memberships_tell(session)
     inflight_rewind(&session.inflight)
 
 
@@ -120,6 +122,7 @@ cdef void session_detach(Session *session) noexcept nogil:
     session.link.session = NULL
     session.link = NULL
     session.detached_at_ms = session.tenant.world.now_ms
+    memberships_tell(session)
     inflight_rewind(&session.inflight)
     inflight_trim(&session.inflight)
 

@@ -37,6 +37,7 @@ cdef enum SubscriptionFlag:
     RETAIN_AS_PUBLISHED = 2  # [MQTT-3.3.1-12, 13]
     HAS_SUBSCRIPTION_ID = 4
     IS_SHARED = 8            # the route's target is a SharedGroup
+    IS_REMOTE = 16           # a group's member lives on another shard: the route's target is a Membership
 
 cdef enum TimerKind:
     TIMER_CONNECTION = 1     # connect time-out, keep alive or linger of a Connection
@@ -53,7 +54,8 @@ cdef struct Subscription:        # one of a session's; the place in the array is
     uint8_t flags                # SubscriptionFlag
     uint8_t retain_handling
     uint32_t next_same           # 1 + place of another subscription with the same filter id (shared ones); 0 = none
-    SharedGroup *group           # NULL unless shared
+    SharedGroup *group           # NULL unless shared, and the group is on this shard
+    Membership *membership       # NULL unless shared, and the group is on another shard
 
 
 cdef struct Route:               # who gets what matches a topic filter
@@ -78,14 +80,46 @@ cdef struct RouteTable:
     RouteList *chunks[28]
 
 
-cdef struct SharedGroup:         # the members of $share/{share_name}/{topic_filter} on this shard
+cdef struct Membership:          # connects a session with a shared group on another shard, see memberships.pxd
+    uint32_t references          # atomic
+    uint32_t shard               # of the session
+    uint32_t home                # of the group
+    uint32_t place               # of the session's subscription; session's shard only
+    SharedTenant *tenant         # one reference
+    Session *session             # NULL once it has left; session's shard only
+    SharedGroup *group           # NULL while it has not joined; home shard only
+    uint32_t member_index        # in the group; home shard only
+    uint32_t given               # messages handed to it; home shard only
+    uint32_t taken               # of these, arrived; atomic
+    uint32_t load                # what waited for the session when the last one arrived; atomic
+    uint32_t is_online           # atomic
+    uint8_t is_ordered           # $oshare
+    uint32_t name_size           # bytes of the share name, which follows the struct
+    uint32_t filter_size         # bytes of the topic filter, which follows the name
+
+
+cdef enum ErrandKind:
+    ERRAND_JOIN = 1              # to the home shard
+    ERRAND_LEAVE = 2             # to the home shard; carries the session's reference
+    ERRAND_GIVE = 3              # to the session's shard: a message for the member
+    ERRAND_RETURN = 4            # to the home shard: the member was gone, another one is to get it
+
+
+cdef struct Errand:              # what is to be told to another shard about a membership at the end of the turn
+    Errand *next
+    Membership *membership       # one reference
+    Message *message             # one reference; with GIVE and RETURN
+    uint8_t kind                 # ErrandKind
+
+
+cdef struct SharedGroup:         # the members of $share/{share_name}/{topic_filter}, on the group's home shard
     Tenant *tenant
     uint64_t hash                # of filter id and share name: key in Tenant.groups
     uint32_t filter_id
     uint32_t route_index         # of the group's own Route
     uint32_t member_count
     uint32_t member_capacity
-    Route *members               # target is the Session
+    Route *members               # target is the Session, or with IS_REMOTE the Membership
     uint32_t turn                # where the search for the least loaded begins, so that equals take turns
     uint8_t is_ordered           # $oshare
     uint32_t name_size           # bytes; the share name follows the struct
@@ -130,6 +164,7 @@ cdef struct Session:
     uint32_t subscription_places  # first place that was never used
     uint32_t subscription_capacity
     uint32_t subscription_free   # 1 + a free place before subscription_places, chained by route_index; 0 = none
+    uint32_t membership_count    # subscriptions in groups of other shards
     IdMap subscription_index     # filter id -> place; kept from INDEXED_SUBSCRIPTIONS on
     Will will
     Timer timer                  # TIMER_SESSION
@@ -208,5 +243,7 @@ cdef struct World:               # what sessions and tenants of one shard have i
     TargetId *target_ids
     uint32_t target_id_count
     uint32_t target_id_capacity
+    Errand *first_errand
+    Errand *last_errand
     uint8_t *scratch             # an encoded packet, for copying into many outboxes
     uint32_t scratch_capacity

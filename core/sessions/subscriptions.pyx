@@ -5,6 +5,9 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from rookery.core.sessions.groups cimport group_find, group_join, group_leave
+from rookery.core.sessions.memberships cimport (
+    group_home, membership_index_id, membership_is_for, membership_join, membership_leave,
+)
 from rookery.core.sessions.routes cimport route_add, route_at, route_remove, routes_make, routes_of
 from rookery.core.sessions.state cimport (
     HAS_SUBSCRIPTION_ID, IS_SHARED, Route, RouteList, Session, SharedGroup, Subscription, Tenant, World,
@@ -18,7 +21,18 @@ cdef enum:
     _NONE = 0xFFFFFFFF
 
 
-cdef uint32_t _place_of(Session *session, uint32_t filter_id, SharedGroup *group) noexcept nogil:
+cdef inline bint _is_same(
+    const Subscription *subscription, uint32_t filter_id, const SharedGroup *group, const ParsedFilter *parsed
+) noexcept nogil:
+    if subscription.filter_id != filter_id or subscription.group != group:
+        return False
+    # Two memberships may have the same index id.
+    return subscription.membership == NULL or membership_is_for(subscription.membership, parsed)
+
+
+cdef uint32_t _place_of(
+    Session *session, uint32_t filter_id, const SharedGroup *group, const ParsedFilter *parsed
+) noexcept nogil:
     """The place of the subscription, or _NONE."""
     cdef uint32_t place
     cdef Subscription *subscription
@@ -26,13 +40,13 @@ cdef uint32_t _place_of(Session *session, uint32_t filter_id, SharedGroup *group
         place = id_map_get(&session.subscription_index, filter_id, _NONE)
         while place != _NONE:
             subscription = &session.subscriptions[place]
-            if subscription.group == group:
+            if _is_same(subscription, filter_id, group, parsed):
                 return place
             place = subscription.next_same - 1  # 0 becomes _NONE.
         return _NONE
     for place in range(session.subscription_places):
         subscription = &session.subscriptions[place]
-        if subscription.filter_id == filter_id and subscription.group == group:
+        if _is_same(subscription, filter_id, group, parsed):
             return place
     return _NONE
 
@@ -124,14 +138,16 @@ cdef int _replace(
 ) noexcept nogil:
     cdef Subscription *subscription = &session.subscriptions[place]
     cdef Route *route
-    if subscription.group != NULL:
-        route = &subscription.group.members[subscription.route_index]
-    else:
-        route = route_at(routes_of(&session.tenant.routes, subscription.filter_id), subscription.route_index)
     subscription.qos = qos
     subscription.flags = flags
     subscription.retain_handling = retain_handling
     subscription.subscription_id = subscription_id
+    if subscription.membership != NULL:
+        return SUBSCRIBED_REPLACED  # The home shard knows nothing of the options.
+    if subscription.group != NULL:
+        route = &subscription.group.members[subscription.route_index]
+    else:
+        route = route_at(routes_of(&session.tenant.routes, subscription.filter_id), subscription.route_index)
     route.qos = qos
     route.flags = flags
     return SUBSCRIBED_REPLACED
@@ -143,19 +159,23 @@ cdef int session_subscribe(
 ) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     cdef World *world = tenant.world
-    cdef uint32_t filter_id, place
+    cdef uint32_t filter_id, index_id, place
+    cdef uint32_t target = world.shard
     cdef SharedGroup *group = NULL
     cdef RouteList *routes
     cdef Subscription *subscription
     cdef int result
     if subscription_id != 0:
         flags |= HAS_SUBSCRIPTION_ID
+    if parsed.share_kind != SHARE_NONE:
+        target = group_home(world, tenant.shared, parsed)
     filter_id = tree_find(tenant.shared.tree, parsed.topic_filter.data, parsed.topic_filter.size)
-    if filter_id != NO_FILTER:
-        if parsed.share_kind != SHARE_NONE:
+    index_id = filter_id if target == world.shard else membership_index_id(world, parsed)
+    if index_id != NO_FILTER:
+        if parsed.share_kind != SHARE_NONE and target == world.shard:
             group = group_find(tenant, filter_id, parsed)
-        if parsed.share_kind == SHARE_NONE or group != NULL:
-            place = _place_of(session, filter_id, group)
+        if parsed.share_kind == SHARE_NONE or group != NULL or target != world.shard:
+            place = _place_of(session, index_id, group, parsed)
             if place != _NONE:
                 return _replace(session, place, qos, flags, retain_handling, subscription_id)
     if session.subscription_count >= tenant.settings.max_topic_filters_per_inbox:
@@ -165,19 +185,23 @@ cdef int session_subscribe(
     if session.subscription_count == _INDEXED_SUBSCRIPTIONS and session.subscription_index.count == 0:
         if _build_index(session) != 0:
             return SUBSCRIBE_NO_MEMORY
-    filter_id = tree_add(tenant.shared.tree, parsed.topic_filter.data, parsed.topic_filter.size, world.shard)
+    # For a group on another shard this announces its wish at once: whoever publishes after the SUBACK must find it.
+    filter_id = tree_add(tenant.shared.tree, parsed.topic_filter.data, parsed.topic_filter.size, target)
     if filter_id == NO_FILTER:
         return SUBSCRIBE_NO_MEMORY
     place = _take_place(session)
     if place != _NONE:
         subscription = &session.subscriptions[place]
         memset(subscription, 0, sizeof(Subscription))
-        subscription.filter_id = filter_id
+        subscription.filter_id = filter_id if target == world.shard else index_id
         subscription.qos = qos
         subscription.flags = flags
         subscription.retain_handling = retain_handling
         subscription.subscription_id = subscription_id
-        if parsed.share_kind != SHARE_NONE:
+        if target != world.shard:
+            subscription.membership = membership_join(session, parsed, target, place)
+            result = 0 if subscription.membership != NULL else -1
+        elif parsed.share_kind != SHARE_NONE:
             result = group_join(tenant, filter_id, parsed, session, place)
         else:
             result = _add_route(tenant, filter_id, session, place)
@@ -188,11 +212,10 @@ cdef int session_subscribe(
                 world.subscription_count += 1
                 return SUBSCRIBED_NEW
             # Without an index entry nobody would find it again.
-            if subscription.group != NULL:
-                group_leave(session, place)
-            else:
-                _remove_route(tenant, subscription)
+            _part(session, place)
         _give_place(session, place)
+    if target != world.shard:
+        return SUBSCRIBE_NO_MEMORY  # The wish of the home shard stays until its group is drained: it does no harm.
     # Taking a route away again may have dropped the filter already; its number rests until the end of the turn.
     routes = routes_of(&tenant.routes, filter_id)
     if tree_shard_mask(tenant.shared.tree, filter_id) >> world.shard & 1 and (routes == NULL or routes.count == 0):
@@ -200,14 +223,22 @@ cdef int session_subscribe(
     return SUBSCRIBE_NO_MEMORY
 
 
+cdef void _part(Session *session, uint32_t place) noexcept nogil:
+    """Nothing is routed to this subscription any more."""
+    cdef Subscription *subscription = &session.subscriptions[place]
+    if subscription.membership != NULL:
+        membership_leave(session.tenant.world, subscription.membership)
+    elif subscription.group != NULL:
+        group_leave(session, place)
+    else:
+        _remove_route(session.tenant, subscription)
+
+
 cdef void _leave(Session *session, uint32_t place) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     if session.subscription_index.count > 0:
         _unindex(session, place)
-    if session.subscriptions[place].group != NULL:
-        group_leave(session, place)
-    else:
-        _remove_route(tenant, &session.subscriptions[place])
+    _part(session, place)
     _give_place(session, place)
     session.subscription_count -= 1
     tenant.subscription_count -= 1
@@ -215,6 +246,7 @@ cdef void _leave(Session *session, uint32_t place) noexcept nogil:
 
 
 cdef Subscription *subscription_find(Session *session, const ParsedFilter *parsed) noexcept nogil:
+    cdef World *world = session.tenant.world
     cdef SharedGroup *group = NULL
     cdef uint32_t place
     cdef uint32_t filter_id = tree_find(
@@ -222,10 +254,13 @@ cdef Subscription *subscription_find(Session *session, const ParsedFilter *parse
     if filter_id == NO_FILTER:
         return NULL
     if parsed.share_kind != SHARE_NONE:
-        group = group_find(session.tenant, filter_id, parsed)
-        if group == NULL:
-            return NULL
-    place = _place_of(session, filter_id, group)
+        if group_home(world, session.tenant.shared, parsed) != world.shard:
+            filter_id = membership_index_id(world, parsed)
+        else:
+            group = group_find(session.tenant, filter_id, parsed)
+            if group == NULL:
+                return NULL
+    place = _place_of(session, filter_id, group, parsed)
     return NULL if place == _NONE else &session.subscriptions[place]
 
 

@@ -29,7 +29,7 @@ from rookery.core.topics.names cimport (
     SHARE_NONE, TOPIC_OK, ParsedFilter, TopicError, check_topic, describe_topic_error, parse_topic_filter,
 )
 from rookery.core.wire.decode cimport (
-    are_flags_valid, decode_acknowledgement, decode_disconnect, decode_publish, decode_subscribe, decode_unsubscribe,
+    decode_acknowledgement, decode_disconnect, decode_publish, decode_subscribe, decode_unsubscribe, is_header_valid,
     next_subscription, next_topic_filter,
 )
 from rookery.core.wire.encode cimport (
@@ -439,8 +439,8 @@ cdef void handle_packet(Connection *connection, const Frame *frame, const uint8_
     if packet_type == PACKET_PUBLISH:
         _handle_publish(connection, frame, body)
         return
-    if not are_flags_valid(packet_type, frame.flags):
-        connection_close(connection, REASON_MALFORMED_PACKET, b"reserved flags of the fixed header are set", True)
+    if not is_header_valid(frame, connection.link.version):
+        connection_close(connection, REASON_MALFORMED_PACKET, b"malformed fixed header", True)
         return
     if packet_type >= PACKET_PUBACK and packet_type <= PACKET_PUBCOMP:
         _handle_acknowledgement(connection, frame, body)

@@ -7,12 +7,13 @@ from rookery.core.sessions.message cimport message_release
 from rookery.core.sessions.outbox cimport pool_clear, pool_init
 from rookery.core.shards.admission cimport abandon_transfer
 from rookery.core.shards.connections cimport connection_drop
+from rookery.core.shards.errands cimport errand_discard, errands_clear
 from rookery.core.shards.listeners cimport listeners_clear
-from rookery.core.shards.mailbox cimport mail_free, mail_hand_over, mail_take_all
+from rookery.core.shards.mailbox cimport mail_free, mail_take_all
 from rookery.core.shards.queues cimport command_free, command_take_all, event_take_all
 from rookery.core.shards.replays cimport replays_clear
 from rookery.core.shards.state cimport (
-    CONNECTION_FREE, MAIL_CONNECTION, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command, Connection, Event, Mail,
+    CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command, Connection, Event, Mail,
     OutMail, Shard, Transfer, Universe, WalkBatch,
 )
 from rookery.core.shards.tenants cimport tenants_clear
@@ -101,8 +102,7 @@ cdef void _drop_connections(Shard *shard) noexcept nogil:
                 connection_drop(connection)
 
 
-cdef void _discard_mail(Shard *shard) noexcept nogil:
-    cdef Mail *mail = mail_take_all(shard)
+cdef void _discard_mail(Shard *shard, Mail *mail) noexcept nogil:
     cdef Mail *next_mail
     cdef WalkBatch *batch
     cdef uint32_t index
@@ -110,6 +110,8 @@ cdef void _discard_mail(Shard *shard) noexcept nogil:
         next_mail = mail.next
         if mail.kind == MAIL_CONNECTION:
             abandon_transfer(<Transfer *> mail.data)
+        elif mail.kind == MAIL_ERRAND:
+            errand_discard(shard, mail)
         elif mail.kind == MAIL_RETAINED:
             batch = <WalkBatch *> mail.data
             for index in range(batch.count):
@@ -134,15 +136,18 @@ cdef void _discard_queues(Shard *shard) noexcept nogil:
 
 
 cdef void shard_free(Shard *shard) noexcept nogil:
-    cdef uint32_t chunk
+    cdef uint32_t chunk, target
     # A shard that never came to be whole owns nothing yet but what is freed below.
     if shard.world.wheel != NULL and shard.out_mail != NULL:
         replays_clear(shard)
-        mail_hand_over(shard)
         _drop_connections(shard)
-        _discard_mail(shard)
+        # Other shards may be gone already: nothing is handed over any more.
+        for target in range(shard.universe.shard_count):
+            _discard_mail(shard, shard.out_mail[target].first)
+        _discard_mail(shard, mail_take_all(shard))
         _discard_queues(shard)
         tenants_clear(shard)
+        errands_clear(shard)
         listeners_clear(shard)
     for chunk in range(shard.chunk_count):
         free(shard.chunks[chunk])

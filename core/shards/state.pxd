@@ -171,6 +171,7 @@ cdef enum MailKind:
     MAIL_RETAIN = 3            # message to be stored on the tenant's home shard
     MAIL_WALK = 4              # data: WalkRequest; retained messages wanted from the home shard
     MAIL_RETAINED = 5          # data: WalkBatch; retained messages for a session
+    MAIL_ERRAND = 6            # data: Errand; shared groups
 
 
 cdef struct Mail:

@@ -4,10 +4,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from rookery.core.sessions.memberships cimport membership_drop
 from rookery.core.sessions.retain cimport tenant_drop_retained
 from rookery.core.sessions.routes cimport routes_free
 from rookery.core.sessions.session cimport session_end
-from rookery.core.sessions.state cimport Session, SharedTenant, Tenant
+from rookery.core.sessions.state cimport Membership, Session, SharedGroup, SharedTenant, Tenant
 from rookery.core.shards.registry cimport registry_acquire, registry_find, registry_release
 from rookery.core.shards.state cimport Shard
 from rookery.core.structures.bytes cimport Bytes
@@ -76,11 +77,30 @@ cdef Tenant *tenant_acquire_shared(Shard *shard, SharedTenant *shared) noexcept 
     return tenant
 
 
+cdef void _free_groups(Shard *shard, Tenant *tenant) noexcept nogil:
+    """Only at the end of the process are there any: members on other shards have not left yet."""
+    cdef uint32_t cursor = 0
+    cdef uint32_t index
+    cdef SharedGroup *group = <SharedGroup *> pointer_map_each(&tenant.groups, &cursor)
+    cdef Membership *membership
+    while group != NULL:
+        for index in range(group.member_count):
+            membership = <Membership *> group.members[index].target
+            membership.group = NULL
+            if membership_drop(membership):
+                registry_release(&shard.universe.registry, shard.universe.reclaim, membership.tenant)
+                free(membership)
+        free(group.members)
+        free(group)
+        group = <SharedGroup *> pointer_map_each(&tenant.groups, &cursor)
+    pointer_map_free(&tenant.groups)
+
+
 cdef void _free(Shard *shard, Tenant *tenant) noexcept nogil:
     tenant_drop_retained(tenant)
     routes_free(&tenant.routes)
     pointer_map_free(&tenant.sessions)
-    pointer_map_free(&tenant.groups)
+    _free_groups(shard, tenant)
     registry_release(&shard.universe.registry, shard.universe.reclaim, tenant.shared)
     free(tenant)
 

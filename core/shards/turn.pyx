@@ -22,6 +22,7 @@ from rookery.core.shards.commands cimport commands_run
 from rookery.core.shards.connections cimport (
     connection_find, connection_flush, connection_ready, connection_release, connection_want,
 )
+from rookery.core.shards.errands cimport errands_send, errands_take
 from rookery.core.shards.input cimport connection_readable, connection_resume
 from rookery.core.shards.lifecycle cimport connection_lost, connection_timer_fired, session_timer_fired
 from rookery.core.shards.listeners cimport LISTENER_FIRST, listener_accept, listener_resume
@@ -31,7 +32,7 @@ from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.replays cimport replays_step, replays_take_batch, replays_take_request
 from rookery.core.shards.shard cimport WAKE_NAME
 from rookery.core.shards.state cimport (
-    ATTACHED, CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, HOLD_MS, MAIL_CONNECTION,
+    ATTACHED, CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, HOLD_MS, MAIL_CONNECTION, MAIL_ERRAND,
     MAIL_RETAINED, MAIL_WALK, Connection, Event, Listener, Mail, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_release
@@ -118,6 +119,8 @@ cdef void _take_mail(Shard *shard) noexcept nogil:
             replays_take_request(shard, mail)
         elif mail.kind == MAIL_RETAINED:
             replays_take_batch(shard, mail)
+        elif mail.kind == MAIL_ERRAND:
+            errands_take(shard, mail)
         else:
             publishing_take_mail(shard, mail)
         mail_free(shard, mail)
@@ -149,6 +152,7 @@ cdef void _serve(Shard *shard, uint64_t name, uint32_t ready) noexcept nogil:
         # Nothing can be read while it waits for us, but it is gone all the same.
         connection_lost(connection, True)
     if shard.flush_list.queued_bytes > FLUSH_EARLY_BYTES:
+        errands_send(shard)
         mail_hand_over(shard)
         _flush_all(shard)
 
@@ -229,6 +233,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     has_more = shard.replays != NULL and replays_step(shard)
     if shard.held != NULL:
         _look_at_held(shard)
+    errands_send(shard)
     mail_hand_over(shard)
     _flush_all(shard)
     reclaim_quiescent(shard.universe.reclaim, shard.index)
