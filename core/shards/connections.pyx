@@ -231,6 +231,8 @@ cdef void connection_linger(Connection *connection) noexcept nogil:
 cdef bint connection_flush(Connection *connection) noexcept nogil:
     cdef uint64_t waiting = connection.link.outbox.size
     cdef FlushResult result = transport_flush(connection)
+    if connection.tenant != NULL:
+        connection.tenant.counters.bytes_sent += waiting - connection.link.outbox.size
     if result == FLUSH_DONE:
         connection.blocked_since_ms = 0
         connection.link.is_slow = 0
