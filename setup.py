@@ -10,6 +10,7 @@ address and undefined-behaviour sanitizers.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -27,11 +28,9 @@ def link_namespace() -> None:
     parent.mkdir(parents=True, exist_ok=True)
     for folder in FOLDERS:
         link = parent / folder
-        if not link.is_symlink():
-            try:
-                link.symlink_to(Path("../../..") / folder)
-            except FileExistsError:
-                pass  # Another build of the same tree made it in between.
+        # Another build of the same tree may make it in between.
+        with suppress(FileExistsError):
+            link.symlink_to(Path("../../..") / folder)
 
 
 def extensions() -> list[Extension]:

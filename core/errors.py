@@ -18,21 +18,21 @@ class ProtocolError(Exception):
         return f"{self.detail} (0x{self.reason_code:02X})"
 
 
-class MalformedPacket(ProtocolError):  # noqa: N818 - the standard's name for it
+class MalformedPacket(ProtocolError):
     """Bytes that cannot be decoded as the standard says [1.2, 4.13]."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(ReasonCode.MALFORMED_PACKET, detail)
 
 
-class NotAuthorized(ProtocolError):  # noqa: N818 - named like the reason code
+class NotAuthorized(ProtocolError):
     """The peer may not do what it asked for."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(ReasonCode.NOT_AUTHORIZED, detail)
 
 
-class QuotaExceeded(ProtocolError):  # noqa: N818 - named like the reason code
+class QuotaExceeded(ProtocolError):
     """A limit of the tenant or of the server is reached."""
 
     def __init__(self, detail: str) -> None:

@@ -80,7 +80,7 @@ class ShardStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to the command that carried request; value is None where there is nothing to tell (no such session)."""
+    """The answer to the command that carried request; value is None where there is nothing to tell."""
 
     request: int
     value: PublishOutcome | SessionInfo | ShardStatistics | int | None = None

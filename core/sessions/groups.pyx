@@ -90,7 +90,9 @@ cdef void _drop(SharedGroup *group) noexcept nogil:
     free(group)
 
 
-cdef Route *_add_member(Tenant *tenant, uint32_t filter_id, const ParsedFilter *parsed, SharedGroup **joined) noexcept nogil:
+cdef Route *_add_member(
+    Tenant *tenant, uint32_t filter_id, const ParsedFilter *parsed, SharedGroup **joined
+) noexcept nogil:
     """A place for a member more, in the group that is made if need be; NULL when memory is short."""
     cdef SharedGroup *group = group_find(tenant, filter_id, parsed)
     cdef Route *members

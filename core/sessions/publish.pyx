@@ -5,7 +5,7 @@ filters match, the routes are first folded into targets, one per session: a stam
 publication has met it before, and where its target stands. Both ways cost O(routes) and allocate nothing when warm.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
 
 from rookery.core.sessions.groups cimport group_pick

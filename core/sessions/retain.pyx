@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 
-from rookery.core.sessions.message cimport NEVER, Message, Publication, message_release, message_size, message_topic
+from rookery.core.sessions.message cimport NEVER, Publication, message_release, message_size, message_topic
 from rookery.core.sessions.message cimport publication_keep
 from rookery.core.sessions.state cimport TIMER_RETAINED, Tenant
 from rookery.core.structures.timers cimport Timer, wheel_arm, wheel_cancel

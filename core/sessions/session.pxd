@@ -1,4 +1,4 @@
-"""Session: life, attachment, and the delivery of messages to one client.
+r"""Session: life, attachment, and the delivery of messages to one client.
 
     session_deliver ----- QoS 0, or window open ------------> outbox of the connection
           \                                                      ^

@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.sessions.inbox cimport (
-    Delivery, delivery_clear, inbox_clear, inbox_drop_oldest_qos0, inbox_is_empty, inbox_pop, inbox_push,
+    Delivery, delivery_clear, inbox_clear, inbox_drop_oldest_qos0, inbox_pop, inbox_push,
 )
 from rookery.core.sessions.inflight cimport (
     NO_PACKET_ID, PUBACK_DUE, PUBCOMP_DUE, PUBREC_DUE, InflightSlot, inflight_add, inflight_clear, inflight_find,
@@ -30,11 +30,9 @@ from rookery.core.wire.encode cimport (
     ACKNOWLEDGEMENT_SIZE_MAXIMUM, OutgoingPublish, encode_acknowledgement, encode_publish, encode_publish_head,
     size_publish, size_publish_head,
 )
-from rookery.core.wire.packets cimport ForwardedProperties
 from rookery.core.wire.spec cimport (
     MQTT_5_0, PACKET_PUBREL, REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_SUCCESS,
 )
-from rookery.core.wire.text cimport size_variable_integer
 
 cdef enum:
     _DUP_FLAG = 0x08

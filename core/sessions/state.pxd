@@ -1,4 +1,4 @@
-"""The data model of one shard: Tenant, Session, Subscription, Route. Read this first.
+r"""The data model of one shard: Tenant, Session, Subscription, Route. Read this first.
 
     Tenant ---- sessions (by user and client identifier)
       |  \-- tree: topic filter -> filter id (shared by all shards)

@@ -20,7 +20,8 @@ cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil
 # A connection that was admitted on another shard and whose session lives here.
 cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil
 # CONNACK with a reason, then close; for a connection in state CONNECT_DUE or VERDICT_DUE.
-cdef void connection_refuse(Connection *connection, uint8_t version, uint8_t reason_code, const char *detail) noexcept nogil
+cdef void connection_refuse(
+    Connection *connection, uint8_t version, uint8_t reason_code, const char *detail) noexcept nogil
 
 # Which session, and where it lives: the hash of user and client identifier, and the shard that owns it.
 cdef uint64_t session_key_hash(Shard *shard, Bytes user_id, Bytes client_id) noexcept nogil

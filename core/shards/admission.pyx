@@ -1,6 +1,6 @@
 """See admission.pxd."""
 
-from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 
@@ -17,7 +17,7 @@ from rookery.core.shards.lifecycle cimport connection_close, connection_watch, s
 from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
-    ATTACHED, CONNECT_DUE, EVENT_CONNECT_REQUESTED, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command,
+    ATTACHED, EVENT_CONNECT_REQUESTED, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command,
     Connection, Event, Mail, Shard, Transfer,
 )
 from rookery.core.shards.tenants cimport tenant_acquire
@@ -29,10 +29,10 @@ from rookery.core.wire.decode cimport decode_connect
 from rookery.core.wire.encode cimport OutgoingConnack, encode_connack, size_connack
 from rookery.core.wire.packets cimport ConnectPacket
 from rookery.core.wire.spec cimport (
-    MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_MALFORMED_PACKET,
+    MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_CLIENT_IDENTIFIER_NOT_VALID,
     REASON_BAD_AUTHENTICATION_METHOD, REASON_PACKET_TOO_LARGE, REASON_QOS_NOT_SUPPORTED, REASON_RETAIN_NOT_SUPPORTED,
     REASON_SERVER_BUSY, REASON_SERVER_UNAVAILABLE, REASON_SESSION_TAKEN_OVER, REASON_SUCCESS,
-    REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR, REASON_UNSUPPORTED_PROTOCOL_VERSION, SESSION_EXPIRY_NEVER,
+    REASON_TOPIC_NAME_INVALID, REASON_UNSUPPORTED_PROTOCOL_VERSION,
 )
 
 cdef extern from "<sys/epoll.h>" nogil:

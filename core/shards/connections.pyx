@@ -12,7 +12,7 @@ from rookery.core.shards.state cimport (
 )
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport (
-    FLUSH_BLOCKED, FLUSH_DONE, FLUSH_FAILED, FlushResult, transport_close, transport_end, transport_flush,
+    FLUSH_BLOCKED, FLUSH_DONE, FlushResult, transport_close, transport_end, transport_flush,
 )
 from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
 

@@ -4,7 +4,7 @@
     client's DISCONNECT 0x00          -                            discarded [MQTT-3.14.4-3]
     client's DISCONNECT 0x04          -                            kept
     network, protocol error, time-out reason code                  kept
-    take-over                         0x8E                         kept; a delayed one is cancelled by the new connection
+    take-over                         0x8E                         kept; a delayed one is cancelled by what follows
     shutdown of the broker            0x8B                         by the setting NoLWTWhenServerShuttingDown
 
 A will that is kept is published when its delay is over or the session ends, whichever comes first [MQTT-3.1.2-8].

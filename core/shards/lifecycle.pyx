@@ -17,7 +17,7 @@ from rookery.core.shards.state cimport (
 )
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.structures.bytes cimport Bytes
-from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
+from rookery.core.structures.timers cimport wheel_arm
 from rookery.core.topics.tree cimport NO_FILTER
 from rookery.core.wire.encode cimport encode_disconnect, size_disconnect
 from rookery.core.wire.spec cimport MQTT_5_0, REASON_KEEP_ALIVE_TIMEOUT, REASON_SERVER_BUSY, SESSION_EXPIRY_NEVER

@@ -2,9 +2,8 @@
 
 from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, strlen
 
 from rookery.core.sessions.state cimport TIMER_LISTENER
 from rookery.core.shards.connections cimport connection_new
@@ -116,12 +115,12 @@ cdef void adopt(Shard *shard, int descriptor, uint32_t listener_id) noexcept nog
 cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
     cdef Listener *listener = shard.listeners
     cdef int descriptor
-    cdef uint32_t count
+    cdef uint32_t _count
     while listener != NULL and listener.index != index:
         listener = listener.next
     if listener == NULL:
         return
-    for count in range(ACCEPTS_PER_TURN):
+    for _count in range(ACCEPTS_PER_TURN):
         descriptor = rookery_accept(listener.descriptor)
         if descriptor >= 0:
             adopt(shard, descriptor, listener.listener_id)

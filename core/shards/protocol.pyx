@@ -1,11 +1,11 @@
 """See protocol.pxd."""
 
-from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
-from rookery.core.sessions.outbox cimport Outbox, outbox_commit, outbox_reserve
+from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_recent_topic
 from rookery.core.sessions.session cimport (
     OUTBOX_HIGH_BYTES, session_puback, session_pubcomp, session_pubrec,
@@ -13,7 +13,7 @@ from rookery.core.sessions.session cimport (
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Link, Session, Tenant
 from rookery.core.sessions.subscriptions cimport (
-    SUBSCRIBE_GROUP_FULL, SUBSCRIBE_NO_MEMORY, SUBSCRIBE_TOO_MANY, SUBSCRIBED_NEW, SUBSCRIBED_REPLACED,
+    SUBSCRIBE_GROUP_FULL, SUBSCRIBE_NO_MEMORY, SUBSCRIBE_TOO_MANY, SUBSCRIBED_NEW,
     session_subscribe, session_unsubscribe, subscription_find,
 )
 from rookery.core.shards.connections cimport connection_flush, connection_want
@@ -42,13 +42,13 @@ from rookery.core.wire.packets cimport (
 from rookery.core.wire.spec cimport (
     MQTT_5_0, PACKET_DISCONNECT, PACKET_PINGREQ, PACKET_PUBACK, PACKET_PUBCOMP, PACKET_PUBLISH, PACKET_PUBREC,
     PACKET_PUBREL, PACKET_SUBACK, PACKET_SUBSCRIBE, PACKET_UNSUBACK, PACKET_UNSUBSCRIBE,
-    REASON_ADMINISTRATIVE_ACTION, REASON_DISCONNECT_WITH_WILL_MESSAGE, REASON_IMPLEMENTATION_SPECIFIC_ERROR,
+    REASON_ADMINISTRATIVE_ACTION,
     REASON_MALFORMED_PACKET, REASON_NO_MATCHING_SUBSCRIBERS, REASON_NO_SUBSCRIPTION_EXISTED, REASON_NOT_AUTHORIZED,
     REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_PAYLOAD_FORMAT_INVALID, REASON_PROTOCOL_ERROR,
     REASON_QOS_NOT_SUPPORTED, REASON_QUOTA_EXCEEDED, REASON_RECEIVE_MAXIMUM_EXCEEDED, REASON_RETAIN_NOT_SUPPORTED,
     REASON_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, REASON_SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, REASON_SUCCESS,
     REASON_TOPIC_ALIAS_INVALID, REASON_TOPIC_FILTER_INVALID, REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR,
-    REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED, SESSION_EXPIRY_NEVER,
+    REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
 )
 from rookery.core.wire.text cimport is_utf8
 

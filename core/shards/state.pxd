@@ -95,7 +95,7 @@ cdef struct Connection:
     uint16_t receive_maximum   # of QoS 1 and 2 messages that we let the client have on their way
     uint32_t listener_id
     uint32_t packet_size_maximum  # of a packet from the client, bytes
-    uint8_t *partial           # bytes that came and were not consumed: an incomplete packet, or what waits for a verdict
+    uint8_t *partial           # bytes that came and were not consumed: part of a packet, or what waits for a verdict
     uint32_t partial_size
     uint32_t partial_capacity
     uint64_t last_receive_ms

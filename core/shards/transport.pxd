@@ -17,7 +17,8 @@ cdef enum FlushResult:
 cdef Py_ssize_t transport_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil
 # First into first, then into second.
 cdef Py_ssize_t transport_read_two(
-    Connection *connection, uint8_t *first, Py_ssize_t first_size, uint8_t *second, Py_ssize_t second_size) noexcept nogil
+    Connection *connection, uint8_t *first, Py_ssize_t first_size, uint8_t *second,
+    Py_ssize_t second_size) noexcept nogil
 # Send what waits in the outbox, as much as is taken at once.
 cdef FlushResult transport_flush(Connection *connection) noexcept nogil
 # No byte will follow: the peer sees the end of the stream after the last one.

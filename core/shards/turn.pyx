@@ -15,7 +15,7 @@ from rookery.core.sessions.outbox cimport Outbox
 from rookery.core.sessions.retain cimport Retained, retained_expire
 from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_has_waiting, session_pump
 from rookery.core.sessions.state cimport (
-    TIMER_CONNECTION, TIMER_LISTENER, TIMER_RETAINED, TIMER_SESSION, Session, Tenant,
+    TIMER_CONNECTION, TIMER_LISTENER, TIMER_SESSION, Session, Tenant,
 )
 from rookery.core.shards.admission cimport admission_take_transfer
 from rookery.core.shards.commands cimport commands_run
