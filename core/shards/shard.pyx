@@ -13,8 +13,8 @@ from rookery.core.shards.mailbox cimport mail_free, mail_take_all
 from rookery.core.shards.queues cimport command_free, command_take_all, event_take_all
 from rookery.core.shards.replays cimport replays_clear
 from rookery.core.shards.state cimport (
-    CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command, Connection, Event,
-    Mail, OutMail, Shard, Transfer, Universe, WalkBatch,
+    CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command, Connection,
+    Event, Mail, OutMail, Shard, Transfer, Universe, WalkBatch,
 )
 from rookery.core.shards.tenants cimport tenants_clear
 from rookery.core.structures.mutex cimport mutex_destroy, mutex_init
