@@ -13,6 +13,7 @@ MOVED_MAXIMUM = 256  # timers that one call moves down
 TIMER_COUNT = 20  # Few enough, with at most 11 moves each, that no call of the state machine reaches this limit.
 PASSED = -1
 END_OF_TIME_MS = 2**64 - 1
+LATEST_DUE_MS = 2**64 - 2**10  # of the state machine, so that its sums stay in range
 
 
 def tick_of(due_ms: int) -> int:
@@ -69,8 +70,9 @@ class ClockMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, TIMER_COUNT - 1), distance=distances)
     def arm(self, number: int, distance: int) -> None:
-        self.clock.arm(number, self.now_ms + distance)
-        self.twin.arm(number, self.now_ms + distance)
+        due_ms = min(self.now_ms + distance, LATEST_DUE_MS)
+        self.clock.arm(number, due_ms)
+        self.twin.arm(number, due_ms)
 
     @rule(number=st.integers(0, TIMER_COUNT - 1), lateness=st.integers(0, 100))
     def arm_for_the_past(self, number: int, lateness: int) -> None:
@@ -80,9 +82,10 @@ class ClockMachine(RuleBasedStateMachine):
 
     @rule(first=st.integers(0, TIMER_COUNT - 1), distance=distances)
     def arm_several_for_one_time(self, first: int, distance: int) -> None:
+        due_ms = min(self.now_ms + distance, LATEST_DUE_MS)
         for number in range(first, min(first + 5, TIMER_COUNT)):
-            self.clock.arm(number, self.now_ms + distance)
-            self.twin.arm(number, self.now_ms + distance)
+            self.clock.arm(number, due_ms)
+            self.twin.arm(number, due_ms)
 
     @rule(number=st.integers(0, TIMER_COUNT - 1))
     def cancel(self, number: int) -> None:
@@ -91,7 +94,7 @@ class ClockMachine(RuleBasedStateMachine):
 
     @rule(step_ms=distances)
     def pass_time(self, step_ms: int) -> None:
-        self.now_ms = min(self.now_ms + step_ms, 2**63)
+        self.now_ms = max(self.now_ms, min(self.now_ms + step_ms, 2**63))
 
     @precondition(lambda self: self.twin.armed)
     @rule(before_ms=st.integers(0, 9))
