@@ -8,8 +8,8 @@ from rookery.core.events import ConnectRequested
 from rookery.core.wire.spec import ReasonCode
 from rookery.server.auth.authenticator import Admitted, Decision, Refused
 from rookery.server.broker import Broker
-from server.conftest import broker_with, connect
 from support.mqtt_client import ConnectionRefused
+from support.own_broker import broker_with, connect
 
 
 class Waiting:

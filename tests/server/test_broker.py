@@ -16,8 +16,8 @@ from rookery.server.address import Address
 from rookery.server.auth.development import DevelopmentAuthenticator
 from rookery.server.broker import Broker, BusyError, LateError, ShardError, StoppingError, open_broker
 from rookery.server.listeners import AddressInUseError, open_listener
-from server.conftest import broker_with, connect, make_config
 from support.mqtt_client import Client, ConnectionClosed
+from support.own_broker import broker_with, connect, make_config
 from support.packets import Disconnect
 
 SERVER_SHUTTING_DOWN = 0x8B
