@@ -5,6 +5,8 @@ What differs from hypercorn's own TCPServer, and why:
 - HTTP/1.0 and 1.1 only. Upgrades to HTTP/2 in clear text are ignored, those to WebSocket refused: in hypercorn 0.18 a
   WebSocket frame in the same segment as the upgrade request raises out of the connection and ends the process.
 - A request with both Transfer-Encoding and Content-Length is refused: a proxy in front may believe the other one.
+- The end of a connection stays inside it: hypercorn's task group lets the cancellation of one connection out, which
+  then cancels all the others.
 - Errors of the parser have a text and a req_id like all others.
 - A client that does not read its answer is closed after WRITE_TIMEOUT_S; hypercorn waits for ever, even at stop.
 - A client that ends its sending side still gets its answer.
@@ -32,6 +34,7 @@ READ_SIZE = 65536  # bytes
 WRITE_TIMEOUT_S = 10.0
 LINGER_S = 1.0
 HTTP_VERSIONS = (b"1.0", b"1.1")
+TARGETS = (b"/", b"http://", b"https://")  # The others are for proxies and for no resource in particular.
 
 
 class Http11(H11Protocol):
@@ -49,6 +52,8 @@ class Http11(H11Protocol):
         """Called by hypercorn for each request, where it would switch protocols."""
         if event.http_version not in HTTP_VERSIONS:
             raise RefusedRequestError(505)
+        if not event.target.startswith(TARGETS):
+            raise RefusedRequestError(400, "expected a path that begins with /")
         names = {name for name, _ in event.headers}
         if {b"transfer-encoding", b"content-length"} <= names:
             raise RefusedRequestError(400, "expected either Transfer-Encoding or Content-Length, got both")
@@ -68,9 +73,10 @@ class Http11(H11Protocol):
             (b"req_id", str(make_request_id()).encode()),
             *self.config.response_headers("h11"),
         ]
-        await self._send_h11_event(h11.Response(status_code=status, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
+        answer = (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        # In one piece: the task of the request may be writing its own answer, which then comes to nothing.
+        data = b"".join(self.connection.send(event) or b"" for event in answer)
+        await self.send(RawData(data=data))
 
 
 class HttpConnection(TCPServer):
@@ -81,6 +87,8 @@ class HttpConnection(TCPServer):
     ) -> None:
         super().__init__(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # TLS or not
         self._http: Http11
+        self._tasks = TaskGroup()  # not entered: see above
+        self._nursery: trio.Nursery
         self._is_closing = False
         self._idle = trio.Event()  # no request is in work
         self._idle.set()
@@ -90,53 +98,55 @@ class HttpConnection(TCPServer):
         try:
             client = parse_socket_addr(self.stream.socket.family, self.stream.socket.getpeername())
             server = parse_socket_addr(self.stream.socket.family, self.stream.socket.getsockname())
-            async with TaskGroup() as self._task_group:
+            async with trio.open_nursery() as self._nursery:
+                self._tasks._nursery = self._nursery
                 self._http = self.protocol = Http11(  # type: ignore[assignment]
                     self.app,
                     self.config,
                     self.context,
-                    self._task_group,
+                    self._tasks,
                     ConnectionState(self.state),
                     False,
                     client,
                     server,
                     self.protocol_send,
                 )
-                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self.idle_task.restart(self._tasks, self._idle_timeout)
                 await self._read_data()
                 await self._http.handle(Closed())
-                self._linger()
+                self._limit_life(LINGER_S)
         except OSError:
             pass  # The client is gone.
         finally:
             await trio.aclose_forcefully(self.stream)
 
     async def protocol_send(self, event: Event) -> None:
-        """What the protocol wants done with the socket."""
-        if isinstance(event, RawData):
-            await self._write(event.data)
-        elif isinstance(event, Closed):
-            await self._close()
-            await self._http.handle(Closed())
-        elif isinstance(event, Updated):
-            if event.idle:
-                self._idle.set()
-                await self.idle_task.restart(self._task_group, self._idle_timeout)
-            else:
-                self._idle = trio.Event()
-                await self.idle_task.stop()
+        """What the protocol wants done with the socket.
+
+        Shielded: the framework cancels the task of a request as soon as its answer is complete, which is the task that
+        calls this. Without a shield the idle time-out is never armed and the connection never closed.
+        """
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as scope:
+            if isinstance(event, RawData):
+                await self._write(event.data)
+            elif isinstance(event, Closed):
+                await self._close()
+                await self._http.handle(Closed())
+            elif isinstance(event, Updated):
+                if event.idle:
+                    self._idle.set()
+                    await self.idle_task.restart(self._tasks, self._idle_timeout)
+                else:
+                    self._idle = trio.Event()
+                    await self.idle_task.stop()
+        if scope.cancelled_caught:
+            self._abort()
 
     async def _write(self, data: bytes) -> None:
         async with self.send_lock:
             try:
-                # Shielded, so that a stop does not cut an answer that is being written.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as scope:
-                    await self.stream.send_all(data)
+                await self.stream.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._http.handle(Closed())
-                return
-            if scope.cancelled_caught:
-                await trio.aclose_forcefully(self.stream)
                 await self._http.handle(Closed())
 
     async def _read_data(self) -> None:
@@ -160,13 +170,17 @@ class HttpConnection(TCPServer):
             return
         self._is_closing = True
         self._idle.set()
+        self._limit_life(LINGER_S)
         try:
             await self.stream.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-            await trio.aclose_forcefully(self.stream)
-        self._linger()
+            self._abort()
 
-    def _linger(self) -> None:
-        """Give whatever still runs for this connection its last second."""
-        scope = self._task_group._nursery.cancel_scope  # type: ignore[union-attr]
-        scope.deadline = min(scope.deadline, trio.current_time() + LINGER_S)
+    def _abort(self) -> None:
+        """End everything that runs for this connection; run closes the stream then."""
+        self._limit_life(0)
+
+    def _limit_life(self, seconds: float) -> None:
+        """End all tasks so many seconds from now, or at the time that they have been given before."""
+        scope = self._nursery.cancel_scope
+        scope.deadline = min(scope.deadline, trio.current_time() + seconds)

@@ -108,7 +108,13 @@ class HttpServer:
             return
         self.connection_count += 1
         try:
-            await HttpConnection(self._app, self._config, context, stream).run()
+            with trio.CancelScope() as scope:
+                try:
+                    await HttpConnection(self._app, self._config, context, stream).run()
+                except trio.Cancelled:
+                    # A cancellation that a library let out of its scope would cancel every other connection.
+                    scope.cancel()
+                    raise
         except* Exception:
             self.failed_count += 1
             _log.exception("http_connection_failed")

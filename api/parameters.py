@@ -19,6 +19,7 @@ T = TypeVar("T")
 CLIENT_META_PREFIX = "client_meta_"
 EXPIRY_SECONDS_MAXIMUM = 2**31 - 1
 TEXT_SIZE_MAXIMUM = 65535  # bytes of UTF-8: no string of MQTT is longer [MQTT5 1.5.4]
+QUOTED_LENGTH = 100  # characters
 _INT64_MINIMUM, _INT64_MAXIMUM = -(2**63), 2**63 - 1
 
 
@@ -42,6 +43,11 @@ class ActingClient:
     metadata: dict[str, str]  # client_meta_city: Kyiv -> {"city": "Kyiv"}
 
 
+def _quote(text: str) -> str:
+    """A value in a message: enough of it to recognize."""
+    return repr(text if len(text) <= QUOTED_LENGTH else f"{text[:QUOTED_LENGTH]}...")
+
+
 def _parse_text(name: str, text: str) -> str:
     if not text:
         raise BadParameterError(f"header is empty: {name}")
@@ -58,7 +64,7 @@ def _parse_integer(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise BadParameterError(f"{name}: expected an integer, got {text!r}") from None
+        raise BadParameterError(f"{name}: expected an integer, got {_quote(text)}") from None
 
 
 def _parse_qos(name: str, text: str) -> int:
@@ -73,14 +79,14 @@ def _parse_expiry_seconds(name: str, text: str) -> int:
     if expiry_seconds <= 0:
         raise BadParameterError("Invalid expiry seconds")
     if expiry_seconds > EXPIRY_SECONDS_MAXIMUM:
-        raise BadParameterError(f"{name}: expected 1 to {EXPIRY_SECONDS_MAXIMUM}, got {text!r}")
+        raise BadParameterError(f"{name}: expected 1 to {EXPIRY_SECONDS_MAXIMUM}, got {_quote(text)}")
     return expiry_seconds
 
 
 def _parse_switch(name: str, text: str) -> bool:
     value = {"1": True, "true": True, "0": False, "false": False}.get(text.lower())
     if value is None:
-        raise BadParameterError(f"{name}: expected 1 or 0, got {text!r}")
+        raise BadParameterError(f"{name}: expected 1 or 0, got {_quote(text)}")
     return value
 
 
