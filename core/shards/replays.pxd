@@ -16,8 +16,10 @@ cdef int replay_begin(
     uint8_t no_local) noexcept nogil
 # Stop those of a session; filter_id NO_FILTER: all of them.
 cdef void replay_cancel(Shard *shard, Session *session, uint32_t filter_id) noexcept nogil
-# One piece of work. True when there is more that could be done at once.
-cdef bint replays_step(Shard *shard) noexcept nogil
+# One piece of work.
+cdef void replays_step(Shard *shard) noexcept nogil
+# Is there more that could be done at once? To be asked after the flush, which makes sessions ready.
+cdef bint replays_have_work(const Shard *shard) noexcept nogil
 cdef void replays_take_request(Shard *shard, Mail *mail) noexcept nogil
 cdef void replays_take_batch(Shard *shard, Mail *mail) noexcept nogil
 # For the end of the shard.

@@ -173,13 +173,12 @@ cdef bint _step_one(Shard *shard, Replay *replay, uint32_t *budget) noexcept nog
     return replay.limit == 0
 
 
-cdef bint replays_step(Shard *shard) noexcept nogil:
+cdef void replays_step(Shard *shard) noexcept nogil:
     cdef uint32_t budget = RETAINED_PER_TURN
     cdef Replay **place = &shard.replays
     cdef Replay *replay
     cdef Replay *unfinished = NULL
     cdef Replay **unfinished_end = &unfinished
-    cdef bint has_more = False
     while place[0] != NULL and budget > 0:
         replay = place[0]
         if _step_one(shard, replay, &budget):
@@ -187,7 +186,6 @@ cdef bint replays_step(Shard *shard) noexcept nogil:
             _end(shard, replay)
             continue
         if budget == 0:
-            has_more = True
             # The others come first in the next turn.
             place[0] = replay.next
             replay.next = NULL
@@ -200,7 +198,15 @@ cdef bint replays_step(Shard *shard) noexcept nogil:
         while place[0] != NULL:
             place = &place[0].next
         place[0] = unfinished
-    return has_more
+
+
+cdef bint replays_have_work(const Shard *shard) noexcept nogil:
+    cdef const Replay *replay = shard.replays
+    while replay != NULL:
+        if not replay.is_awaiting and _is_session_ready(replay.session):
+            return True
+        replay = replay.next
+    return False
 
 
 cdef void replays_take_batch(Shard *shard, Mail *mail) noexcept nogil:

@@ -45,7 +45,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     _FREE_SEGMENTS = 4096    # kept in the pool: 32 MiB; beyond, they are returned to the allocator
-    _CACHED_TOPICS = 65536   # of the match cache
+    _CACHED_TOPICS = 262144  # of the match cache: some 150 bytes each, taken as topics come
     _CONNECTIONS_PER_CHUNK = 256
 
 

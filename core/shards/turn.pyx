@@ -29,7 +29,7 @@ from rookery.core.shards.listeners cimport LISTENER_FIRST, listener_accept, list
 from rookery.core.shards.mailbox cimport mail_free, mail_hand_over, mail_take_all, shard_awake, shard_may_sleep
 from rookery.core.shards.publishing cimport publishing_take_mail
 from rookery.core.shards.queues cimport event_new, event_put
-from rookery.core.shards.replays cimport replays_step, replays_take_batch, replays_take_request
+from rookery.core.shards.replays cimport replays_have_work, replays_step, replays_take_batch, replays_take_request
 from rookery.core.shards.shard cimport WAKE_NAME
 from rookery.core.shards.state cimport (
     ATTACHED, CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, HOLD_MS, MAIL_CONNECTION, MAIL_ERRAND,
@@ -228,9 +228,9 @@ cdef void _look_at_end(Shard *shard) noexcept nogil:
 
 cdef bint _finish(Shard *shard) noexcept nogil:
     """Everything behind the ready sockets. True when there is work that need not wait for anything."""
-    cdef bint has_more
     _run_timers(shard)
-    has_more = shard.replays != NULL and replays_step(shard)
+    if shard.replays != NULL:
+        replays_step(shard)
     if shard.held != NULL:
         _look_at_held(shard)
     errands_send(shard)
@@ -240,7 +240,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     shard.turns += 1
     if shard.is_stopping:
         _look_at_end(shard)
-    return has_more or shard.ready != NULL
+    return shard.ready != NULL or replays_have_work(shard)
 
 
 cdef void _begin(Shard *shard) noexcept nogil:
