@@ -30,7 +30,7 @@ cdef inline void *pages_allocate(size_t size) noexcept nogil:
     return NULL if memory == MAP_FAILED else memory
 
 
-# size is what pages_allocate was asked for.
+# size is what pages_allocate was asked for. Large memory may be freed in parts that are whole pages and large, too.
 cdef inline void pages_free(void *memory, size_t size) noexcept nogil:
     if size < PAGES_SIZE_MINIMUM:
         free(memory)

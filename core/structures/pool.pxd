@@ -14,6 +14,7 @@ bytes of an item that was given back are the pool's: they link it to the next.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from rookery.core.structures.atomics cimport atomic_load_pointer
+from rookery.core.structures.reclaim cimport ReclaimDomain
 
 cdef enum:
     POOL_SMALL_ITEMS = 16     # of a small chunk
@@ -41,8 +42,9 @@ cdef void pool_clear(Pool *pool) noexcept nogil
 # The number of a free item, its bytes undefined; 0 when memory is short.
 cdef uint32_t pool_take(Pool *pool) noexcept nogil
 cdef void pool_give_back(Pool *pool, uint32_t number) noexcept nogil
-# Return the memory of the items if all but the kept ones have been given back. Was it so?
-cdef bint pool_reset_if_unused(Pool *pool) noexcept nogil
+# Return the memory of the items if all but the kept ones have been given back; the domain frees large chunks piece by
+# piece. Was it so?
+cdef bint pool_reset_if_unused(Pool *pool, ReclaimDomain *reclaim) noexcept nogil
 # Bytes of memory that the chunks hold, untouched pages not counted.
 cdef uint64_t pool_memory_bytes(const Pool *pool) noexcept nogil
 

@@ -7,6 +7,7 @@ from libc.string cimport memset
 from rookery.core.structures.atomics cimport (
     atomic_exchange_u32, atomic_load_u32, atomic_replace_u32, atomic_store_pointer)
 from rookery.core.structures.pages cimport PAGE_SIZE, PAGES_SIZE_MINIMUM, pages_allocate, pages_free
+from rookery.core.structures.reclaim cimport ReclaimDomain, reclaim_pages
 
 
 cdef int pool_init(Pool *pool, uint32_t item_size, uint32_t kept) noexcept nogil:
@@ -19,7 +20,7 @@ cdef int pool_init(Pool *pool, uint32_t item_size, uint32_t kept) noexcept nogil
 
 
 cdef void pool_clear(Pool *pool) noexcept nogil:
-    free_chunks(pool, 0)
+    free_chunks(pool, 0, NULL)
 
 
 cdef uint32_t pool_take(Pool *pool) noexcept nogil:
@@ -46,7 +47,7 @@ cdef void pool_give_back(Pool *pool, uint32_t number) noexcept nogil:
             return
 
 
-cdef bint pool_reset_if_unused(Pool *pool) noexcept nogil:
+cdef bint pool_reset_if_unused(Pool *pool, ReclaimDomain *reclaim) noexcept nogil:
     if atomic_load_u32(&pool.given_back):
         pick_up(pool)
     if pool.free_count != pool.used - pool.kept:
@@ -54,7 +55,7 @@ cdef bint pool_reset_if_unused(Pool *pool) noexcept nogil:
     pool.used = pool.kept
     pool.free_head = 0
     pool.free_count = 0
-    free_chunks(pool, 1)
+    free_chunks(pool, 1, reclaim)
     return True
 
 
@@ -130,13 +131,19 @@ cdef int ensure_chunk(Pool *pool, uint32_t number) noexcept nogil:
     return 0
 
 
-cdef void free_chunks(Pool *pool, int small_kept) noexcept nogil:
+cdef void free_chunks(Pool *pool, int small_kept, ReclaimDomain *reclaim) noexcept nogil:
+    """Free all but the first few small chunks; large ones through the domain if there is one."""
+    cdef size_t size
     cdef int index
     for index in range(small_kept, POOL_SMALL_CHUNKS):
         free(pool.small[index])
         pool.small[index] = NULL
     if pool.large != NULL:
         for index in range(POOL_LARGE_CHUNKS):
-            pages_free(pool.large[index], large_size(pool, index))
+            size = large_size(pool, index)
+            if pool.large[index] == NULL:
+                continue
+            if reclaim == NULL or reclaim_pages(reclaim, pool.large[index], size) < 0:
+                pages_free(pool.large[index], size)
         free(pool.large)
         pool.large = NULL

@@ -6,10 +6,40 @@ or is offline (blocked in epoll, holding no reference). With one shard that is s
 """
 
 from libc.stdint cimport uint32_t, uint64_t
+from rookery.core.structures.mutex cimport Mutex
 
 ctypedef void (*ReleaseFunction)(void *context, uint64_t argument) noexcept nogil
 
-cdef struct ReclaimDomain
+cdef enum:
+    WAITING_PER_BLOCK = 127  # a block then fills a page
+
+# Private, as are its parts; they are here because C must know the structs that others name.
+cdef struct Waiting:
+    uint64_t stamp            # the epoch that its hand-over began
+    ReleaseFunction release   # NULL: context are pages, argument is their size
+    void *context
+    uint64_t argument
+
+cdef struct WaitingBlock:
+    WaitingBlock *next
+    uint64_t taken                       # items of this block that have been released
+    Waiting items[WAITING_PER_BLOCK]
+
+cdef struct ReclaimShard:
+    uint64_t seen             # the epoch at its last quiescent point; 0 = offline. Written by this shard alone.
+    uint64_t unused[7]        # a cache line each: shards write theirs at the end of every turn
+
+cdef struct ReclaimDomain:
+    ReclaimShard *shards
+    uint32_t shard_count
+    uint32_t is_releasing     # one shard is at it
+    uint64_t epoch            # counts hand-overs, from 1
+    uint64_t waiting_count    # read without the mutex, to return early
+    Mutex mutex               # guards what follows
+    WaitingBlock *head
+    WaitingBlock *tail
+    WaitingBlock *spare       # one emptied block is kept
+    uint64_t tail_count       # items of the last block that are in use
 
 
 # shard_count readers, all offline at first. NULL when memory is short.
@@ -21,6 +51,9 @@ cdef void reclaim_free(ReclaimDomain *domain) noexcept nogil
 # caller leaks rather than frees too early).
 cdef int reclaim_later(
     ReclaimDomain *domain, ReleaseFunction release, void *context, uint64_t argument) noexcept nogil
+# Free what pages_allocate gave, once no shard can look at it any more: a piece with each turn, because to unmap 64 MiB
+# takes 2 ms. Any thread. 0, or -1 when memory is short (then nothing was taken).
+cdef int reclaim_pages(ReclaimDomain *domain, void *memory, size_t size) noexcept nogil
 # How many hand-overs have not been released yet.
 cdef uint64_t reclaim_waiting_count(ReclaimDomain *domain) noexcept nogil
 # A shard begins to read (after it was offline), ends a turn, or goes to sleep. The last two release what is due.

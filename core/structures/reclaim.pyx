@@ -19,51 +19,25 @@ Cost: handing over 30 ns; the end of a turn 1 ns when nothing waits.
 """
 
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 from rookery.core.structures.atomics cimport (
     atomic_add_u64, atomic_exchange_u32, atomic_fence, atomic_load_u32, atomic_load_u64, atomic_store_u32,
     atomic_store_u64, atomic_subtract_u64)
-from rookery.core.structures.mutex cimport Mutex, mutex_destroy, mutex_init, mutex_lock, mutex_unlock
+from rookery.core.structures.mutex cimport mutex_destroy, mutex_init, mutex_lock, mutex_unlock
+from rookery.core.structures.pages cimport PAGES_SIZE_MINIMUM, pages_allocate, pages_free
 
 cdef enum:
-    WAITING_PER_BLOCK = 127  # a block then fills a page
     RELEASE_BATCH = 32       # taken out of the queue at once, so that the mutex is not taken for each
-
-cdef struct Waiting:
-    uint64_t stamp            # the epoch that its hand-over began
-    ReleaseFunction release
-    void *context
-    uint64_t argument
-
-cdef struct WaitingBlock:
-    WaitingBlock *next
-    uint64_t taken                       # items of this block that have been released
-    Waiting items[WAITING_PER_BLOCK]
-
-cdef struct Shard:
-    uint64_t seen             # the epoch at its last quiescent point; 0 = offline. Written by this shard alone.
-    uint64_t unused[7]        # a cache line each: shards write theirs at the end of every turn
-
-cdef struct ReclaimDomain:
-    Shard *shards
-    uint32_t shard_count
-    uint32_t is_releasing     # one shard is at it
-    uint64_t epoch            # counts hand-overs, from 1
-    uint64_t waiting_count    # read without the mutex, to return early
-    Mutex mutex               # guards what follows
-    WaitingBlock *head
-    WaitingBlock *tail
-    WaitingBlock *spare       # one emptied block is kept
-    uint64_t tail_count       # items of the last block that are in use
+    PIECE_SIZE = 1048576     # bytes of pages that are freed at once: 25 us
 
 
 cdef ReclaimDomain *reclaim_new(uint32_t shard_count) noexcept nogil:
     cdef ReclaimDomain *domain = <ReclaimDomain *> calloc(1, sizeof(ReclaimDomain))
     if domain == NULL:
         return NULL
-    domain.shards = <Shard *> calloc(shard_count + 1, sizeof(Shard))
+    domain.shards = <ReclaimShard *> calloc(shard_count + 1, sizeof(ReclaimShard))
     if domain.shards == NULL:
         free(domain)
         return NULL
@@ -116,6 +90,10 @@ cdef int reclaim_later(
     atomic_add_u64(&domain.waiting_count, 1)
     mutex_unlock(&domain.mutex)
     return 0
+
+
+cdef int reclaim_pages(ReclaimDomain *domain, void *memory, size_t size) noexcept nogil:
+    return reclaim_later(domain, NULL, memory, size)
 
 
 cdef uint64_t reclaim_waiting_count(ReclaimDomain *domain) noexcept nogil:
@@ -199,10 +177,22 @@ cdef uint32_t release_batch(ReclaimDomain *domain, uint64_t limit) noexcept nogi
         count += 1
     mutex_unlock(&domain.mutex)
     for index in range(count):
-        due[index].release(due[index].context, due[index].argument)
+        if due[index].release == NULL:
+            free_piece(domain, <uint8_t *> due[index].context, due[index].argument)
+        else:
+            due[index].release(due[index].context, due[index].argument)
     if count:
         atomic_subtract_u64(&domain.waiting_count, count)
     return count
+
+
+cdef void free_piece(ReclaimDomain *domain, uint8_t *memory, size_t size) noexcept nogil:
+    """Free a piece of the pages now; the rest gets a new stamp and waits for the next turn."""
+    # What remains must be large enough to be pages still, for small memory is malloc's.
+    if size < PIECE_SIZE + PAGES_SIZE_MINIMUM or reclaim_pages(domain, memory + PIECE_SIZE, size - PIECE_SIZE) < 0:
+        pages_free(memory, size)
+    else:
+        pages_free(memory, PIECE_SIZE)
 
 
 cdef void note_release(void *context, uint64_t argument) noexcept nogil:
@@ -230,6 +220,13 @@ cdef class ReclaimOrder:
 
     def later(self, uint64_t number):
         if reclaim_later(self.domain, note_release, <void *> self.released, number) < 0:
+            raise MemoryError
+
+    def later_pages(self, size_t size):
+        """Hand over fresh pages of this size."""
+        cdef void *memory = pages_allocate(size)
+        if memory == NULL or reclaim_pages(self.domain, memory, size) < 0:
+            pages_free(memory, size)
             raise MemoryError
 
     def online(self, uint32_t shard):

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from rookery.core.structures.atomics cimport atomic_store_pointer, atomic_store_u64
 from rookery.core.structures.pages cimport pages_allocate, pages_free
 from rookery.core.structures.reclaim cimport (
-    ReclaimDomain, reclaim_free, reclaim_later, reclaim_new, reclaim_quiescent)
+    ReclaimDomain, reclaim_free, reclaim_new, reclaim_pages, reclaim_quiescent)
 
 cdef enum:
     EMPTY = 0
@@ -93,14 +93,10 @@ cdef void free_slots(TableSlots *slots) noexcept nogil:
         pages_free(slots, slots_size(slots))
 
 
-cdef void release_slots(void *context, uint64_t argument) noexcept nogil:
-    free_slots(<TableSlots *> context)
-
-
 cdef void retire_slots(Table *table, TableSlots *slots) noexcept nogil:
     # If memory is short the array leaks, which is better than to free what is being read.
     if slots != NULL:
-        reclaim_later(table.reclaim, release_slots, slots, 0)
+        reclaim_pages(table.reclaim, slots, slots_size(slots))
 
 
 cdef void drop_all(Table *table) noexcept nogil:

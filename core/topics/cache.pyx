@@ -205,15 +205,18 @@ cdef CacheEntry *keep(
 cdef void evict(MatchCache *cache) noexcept nogil:
     """Drop the entry that the clock's hand chooses. There is one."""
     cdef CacheEntry *entry
+    cdef uint32_t number
     cdef int steps = 0
     while True:
-        entry = &cache.entries[cache.hand]
+        number = cache.hand
+        # Behind what is dropped, too: the newcomer in its place has a whole round to be hit.
+        cache.hand = number + 1 if number + 1 < cache.entry_used else 0
+        entry = &cache.entries[number]
         if entry.serial != FREE_ENTRY and (not entry.was_hit or steps >= HAND_STEPS_MAXIMUM):
             break
         entry.was_hit = 0
         steps += 1
-        cache.hand = cache.hand + 1 if cache.hand + 1 < cache.entry_used else 0
-    drop(cache, cache.hand)
+    drop(cache, number)
     cache.statistics.evictions += 1
 
 

@@ -36,7 +36,7 @@ cdef bint levels_drop(Levels *levels, uint32_t number) noexcept nogil
 # Any thread.
 cdef void levels_release(Levels *levels, uint32_t number) noexcept nogil
 # Return the memory of the texts if there is none. Was it so?
-cdef bint levels_reset_if_unused(Levels *levels) noexcept nogil
+cdef bint levels_reset_if_unused(Levels *levels, ReclaimDomain *reclaim) noexcept nogil
 cdef uint64_t levels_memory_bytes(const Levels *levels) noexcept nogil
 
 

@@ -69,8 +69,8 @@ cdef void levels_release(Levels *levels, uint32_t number) noexcept nogil:
     pool_give_back(&levels.pool, number)
 
 
-cdef bint levels_reset_if_unused(Levels *levels) noexcept nogil:
-    return pool_reset_if_unused(&levels.pool)
+cdef bint levels_reset_if_unused(Levels *levels, ReclaimDomain *reclaim) noexcept nogil:
+    return pool_reset_if_unused(&levels.pool, reclaim)
 
 
 cdef uint64_t levels_memory_bytes(const Levels *levels) noexcept nogil:

@@ -4,6 +4,9 @@ One tree per tenant, shared by all shards. Matching takes no lock; adding and re
 mutex; what readers may still see is handed to a ReclaimDomain. The tree knows no session: who subscribed hangs off
 the filter *per shard* and belongs to that shard (see rookery.core.sessions.routes); the tree holds a bit per shard.
 
+Whatever reads without the mutex (all but add, remove, count and memory) runs within the turn of a shard, that is while
+it is online in the domain.
+
 A filter id names a topic filter while at least one shard wants it; afterwards the number may be given to another
 filter, but not before every shard has ended its turn. Ids are small dense integers (they index arrays).
 """

@@ -536,8 +536,8 @@ cdef void finish_release(SubscriptionTree *tree) noexcept nogil:
         and atomic_load_u64(&tree.filter_count) == 0
         and mutex_try_lock(&tree.mutex) == 0
     ):
-        pool_reset_if_unused(&tree.nodes)
-        levels_reset_if_unused(&tree.levels)
+        pool_reset_if_unused(&tree.nodes, tree.reclaim)
+        levels_reset_if_unused(&tree.levels, tree.reclaim)
         mutex_unlock(&tree.mutex)
     atomic_subtract_u64(&tree.pending_count, 1)  # The last touch: tree_free may be waiting for it.
 

@@ -1,5 +1,6 @@
 """Nothing is released while a shard may still look at it; everything is, in order, once none can."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -78,6 +79,18 @@ def test_shard_in_its_turn_holds_back_what_others_have_left() -> None:
     assert domain.released == []
     domain.offline(1)
     assert domain.released == [7]
+
+
+@pytest.mark.parametrize("remainder", [-1, 0, 1, 65535, 65536, 65537])
+def test_large_pages_are_freed_a_mebibyte_per_turn(remainder: int) -> None:
+    domain = ReclaimOrder(1)
+    domain.online(0)
+    domain.later_pages(4 * 2**20 + remainder)
+    turn_count = 0
+    while domain.waiting_count:
+        domain.quiescent(0)
+        turn_count += 1
+    assert turn_count == 4 + (remainder >= 65536)
 
 
 def test_end_of_the_domain_releases_what_waits() -> None:

@@ -124,14 +124,25 @@ def test_topics_that_come_often_survive_those_that_come_once() -> None:
         for topic in often:
             matcher.match(topic)
     for _ in range(100):
-        for _ in range(100):
+        for _ in range(40):  # Fewer than the other places, so that the hand goes round less than once.
             matcher.match(f"once/{next(once)}")
         before = matcher.statistics()["hits"]
         for topic in often:
             matcher.match(topic)
         assert matcher.statistics()["hits"] - before == len(often)
     assert matcher.statistics()["entry_count"] == 100
-    assert matcher.statistics()["evictions"] > 9_000
+    assert matcher.statistics()["evictions"] > 3_000
+
+
+def test_topics_that_come_now_displace_those_that_came_before() -> None:
+    matcher = TopicMatcher(TopicFilters(), topic_limit=100)
+    for period in range(5):
+        topics = [f"{period}/{number}" for number in range(80)]
+        for _ in range(10):
+            before = matcher.statistics()["hits"]
+            for topic in topics:
+                matcher.match(topic)
+        assert matcher.statistics()["hits"] - before == len(topics)
 
 
 def test_forgetting_a_tree_leaves_the_others() -> None:
