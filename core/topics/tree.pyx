@@ -244,6 +244,7 @@ cdef int tree_match(
         following = levels[level_index] if level_index < level_count else <uint32_t> NO_LEVEL
         next_begin = begin
         if level != NO_LEVEL and end - begin > 1:
+            # The slots were asked for when these nodes were found; now for all children, before one is waited for.
             for position in range(begin, end):
                 prefetch_named_child(tree, out.ids[position], level)
         for position in range(begin, end):
