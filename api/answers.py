@@ -4,20 +4,20 @@ from collections.abc import Mapping
 
 from quart import Response
 from rookery.core.topics.names import InvalidTopic
-from rookery.server.broker import BusyError, LateError, StoppingError
+from rookery.server.broker import BrokerBusy, BrokerLate, BrokerStopping
 from werkzeug.exceptions import HTTPException
 
-from .parameters import BadParameterError
+from .parameters import BadParameter
 
 TEXT = "text/plain; charset=UTF-8"
 
 # Ours, by type of error: the status, and the text where that of the error is not meant for the caller.
 _ERRORS: Mapping[type[Exception], tuple[int, str | None]] = {
-    BadParameterError: (400, None),
+    BadParameter: (400, None),
     InvalidTopic: (403, "Unaccepted Topic"),
-    BusyError: (400, "BACK_PRESSURE_REJECTED"),
-    LateError: (500, "TRY_LATER"),
-    StoppingError: (503, "TRY_LATER"),
+    BrokerBusy: (400, "BACK_PRESSURE_REJECTED"),
+    BrokerLate: (500, "TRY_LATER"),
+    BrokerStopping: (503, "TRY_LATER"),
 }
 
 # The framework's and the parser's, by status.
@@ -37,7 +37,7 @@ _TEXTS: Mapping[int, str] = {
 ERROR_TYPES = tuple(_ERRORS)
 
 
-class RefusedRequestError(Exception):
+class RequestRefused(Exception):
     """A request that is answered with this status; text where that of the status does not say enough."""
 
     def __init__(self, status: int, text: str | None = None) -> None:
@@ -61,7 +61,7 @@ def answer_error(error: Exception) -> Response:
     return answer_text(status, text if text is not None else str(error))
 
 
-def answer_refusal(error: RefusedRequestError) -> Response:
+def answer_refusal(error: RequestRefused) -> Response:
     """The answer to a request that we refused ourselves."""
     return answer_text(error.status, str(error))
 

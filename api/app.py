@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from .answers import (
     ERROR_TYPES,
-    RefusedRequestError,
+    RequestRefused,
     answer_error,
     answer_http_exception,
     answer_refusal,
@@ -57,8 +57,8 @@ def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
     async def explain_http_exception(error: HTTPException) -> Response:
         return answer_http_exception(error)
 
-    @app.errorhandler(RefusedRequestError)
-    async def explain_refusal(error: RefusedRequestError) -> Response:
+    @app.errorhandler(RequestRefused)
+    async def explain_refusal(error: RequestRefused) -> Response:
         return answer_refusal(error)
 
     @app.errorhandler(Exception)

@@ -91,13 +91,13 @@ def check(config: Path | None, **options: Any) -> int:
     return 0
 
 
-class UnusableConfigError(click.ClickException):
+class UnusableConfig(click.ClickException):
     """Ends a command with the problems of the configuration."""
 
     exit_code = ExitCode.CONFIG
 
 
-class DeniedConfigFileError(click.ClickException):
+class DeniedConfigFile(click.ClickException):
     """Ends a command because the configuration file is somebody else's."""
 
     exit_code = ExitCode.PERMISSION
@@ -112,7 +112,7 @@ def _load(file: Path | None, options: dict[str, Any]) -> "LoadedConfig":
     try:
         return load_config(file, flags, {path: flag for flag, path in _FLAGS.items()})
     except ConfigError as error:
-        failure = DeniedConfigFileError if isinstance(error.__cause__, PermissionError) else UnusableConfigError
+        failure = DeniedConfigFile if isinstance(error.__cause__, PermissionError) else UnusableConfig
         raise failure("\n".join(map(str, error.problems))) from error
 
 

@@ -27,7 +27,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from .answers import TEXT, RefusedRequestError, describe_status
+from .answers import TEXT, RequestRefused, describe_status
 from .parameters import make_request_id
 
 READ_SIZE = 65536  # bytes
@@ -44,21 +44,21 @@ class Http11(H11Protocol):
         """Feed what came from the socket. Refuses by an answer and the end of the connection."""
         try:
             await super().handle(event)
-        except RefusedRequestError as refusal:
+        except RequestRefused as refusal:
             await self._answer(refusal.status, str(refusal))
             await self.send(Closed())
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Called by hypercorn for each request, where it would switch protocols."""
         if event.http_version not in HTTP_VERSIONS:
-            raise RefusedRequestError(505)
+            raise RequestRefused(505)
         if not event.target.startswith(TARGETS):
-            raise RefusedRequestError(400, "expected a path that begins with /")
+            raise RequestRefused(400, "expected a path that begins with /")
         names = {name for name, _ in event.headers}
         if {b"transfer-encoding", b"content-length"} <= names:
-            raise RefusedRequestError(400, "expected either Transfer-Encoding or Content-Length, got both")
+            raise RequestRefused(400, "expected either Transfer-Encoding or Content-Length, got both")
         if any(name == b"upgrade" and value.strip().lower() == b"websocket" for name, value in event.headers):
-            raise RefusedRequestError(400, "there is no WebSocket here")
+            raise RequestRefused(400, "there is no WebSocket here")
 
     async def _send_error_response(self, status_code: int) -> None:
         """Called by hypercorn for what the parser does not take."""

@@ -4,7 +4,7 @@
     topic: caf%C3%A9/1       UTF-8, raw or percent-encoded; a percent sign of the value itself is %25
 
 A parameter is a row of the table below; reading one that is missing, doubled, empty or not what it should be raises
-BadParameterError with a text that names the header and says what was expected.
+BadParameter with a text that names the header and says what was expected.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ QUOTED_LENGTH = 100  # characters
 _INT64_MINIMUM, _INT64_MAXIMUM = -(2**63), 2**63 - 1
 
 
-class BadParameterError(ValueError):
+class BadParameter(ValueError):
     """A header parameter that cannot be used; the text is the body of the 400."""
 
 
@@ -32,7 +32,7 @@ class Parameter(Generic[T]):
     """One row: the name of a header parameter and how its value is read."""
 
     name: str
-    parse: Callable[[str, str], T]  # (name, text) -> value; raises BadParameterError
+    parse: Callable[[str, str], T]  # (name, text) -> value; raises BadParameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ def _quote(text: str) -> str:
 
 def _parse_text(name: str, text: str) -> str:
     if not text:
-        raise BadParameterError(f"header is empty: {name}")
+        raise BadParameter(f"header is empty: {name}")
     if len(text.encode()) > TEXT_SIZE_MAXIMUM:
-        raise BadParameterError(f"{name}: expected at most {TEXT_SIZE_MAXIMUM} bytes")
+        raise BadParameter(f"{name}: expected at most {TEXT_SIZE_MAXIMUM} bytes")
     return text
 
 
@@ -64,29 +64,29 @@ def _parse_integer(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise BadParameterError(f"{name}: expected an integer, got {_quote(text)}") from None
+        raise BadParameter(f"{name}: expected an integer, got {_quote(text)}") from None
 
 
 def _parse_qos(name: str, text: str) -> int:
     qos = _parse_integer(name, text)
     if qos not in (0, 1, 2):
-        raise BadParameterError("Invalid QoS")
+        raise BadParameter("Invalid QoS")
     return qos
 
 
 def _parse_expiry_seconds(name: str, text: str) -> int:
     expiry_seconds = _parse_integer(name, text)
     if expiry_seconds <= 0:
-        raise BadParameterError("Invalid expiry seconds")
+        raise BadParameter("Invalid expiry seconds")
     if expiry_seconds > EXPIRY_SECONDS_MAXIMUM:
-        raise BadParameterError(f"{name}: expected 1 to {EXPIRY_SECONDS_MAXIMUM}, got {_quote(text)}")
+        raise BadParameter(f"{name}: expected 1 to {EXPIRY_SECONDS_MAXIMUM}, got {_quote(text)}")
     return expiry_seconds
 
 
 def _parse_switch(name: str, text: str) -> bool:
     value = {"1": True, "true": True, "0": False, "false": False}.get(text.lower())
     if value is None:
-        raise BadParameterError(f"{name}: expected 1 or 0, got {_quote(text)}")
+        raise BadParameter(f"{name}: expected 1 or 0, got {_quote(text)}")
     return value
 
 
@@ -113,7 +113,7 @@ class Parameters:
         """The value of a parameter that must be there."""
         text = self._text(parameter.name)
         if text is None:
-            raise BadParameterError(f"header not found: {parameter.name}")
+            raise BadParameter(f"header not found: {parameter.name}")
         return parameter.parse(parameter.name, text)
 
     def find(self, parameter: Parameter[T]) -> T | None:
@@ -146,15 +146,15 @@ class Parameters:
         if values is None:
             return None
         if len(values) > 1:
-            raise BadParameterError(f"{name}: expected one header, got {len(values)}")
+            raise BadParameter(f"{name}: expected one header, got {len(values)}")
         try:
             text = unquote_to_bytes(values[0]).decode("utf-8")
         except UnicodeDecodeError:
-            raise BadParameterError(f"{name}: expected UTF-8 or percent-encoded UTF-8") from None
+            raise BadParameter(f"{name}: expected UTF-8 or percent-encoded UTF-8") from None
         if (
             "\0" in text and name != TOPIC.name
         ):  # No name in MQTT has one [MQTT-1.5.4-2]; topics have rules of their own.
-            raise BadParameterError(f"{name}: expected text without U+0000")
+            raise BadParameter(f"{name}: expected text without U+0000")
         return text
 
 

@@ -47,19 +47,19 @@ class BrokerError(Exception):
     """A call of the broker failed."""
 
 
-class BusyError(BrokerError):
+class BrokerBusy(BrokerError):
     """The command queue of a shard is full; nothing was done, and trying again later may help."""
 
 
-class LateError(BrokerError):
+class BrokerLate(BrokerError):
     """A shard did not answer in time; what became of the command is not known."""
 
 
-class StoppingError(BrokerError):
+class BrokerStopping(BrokerError):
     """The broker takes no more commands."""
 
 
-class ShardError(BrokerError):
+class ShardFailed(BrokerError):
     """The thread of a shard ended without being told to, or did not end when it was."""
 
 
@@ -79,7 +79,7 @@ class Broker:
         self._is_serving = False
         self._is_stopping = False
         self._shards_are_told = False
-        self._failure: ShardError | None = None
+        self._failure: ShardFailed | None = None
 
     # What callers ask.
 
@@ -95,8 +95,8 @@ class Broker:
     ) -> PublishOutcome:
         """Publish a message to the subscribers of a tenant, on all shards; what became of it, added up.
 
-        Raises InvalidTopic before anything is done; BusyError when the first shard has no room, nothing done;
-        LateError when a shard did not answer in time; StoppingError.
+        Raises InvalidTopic before anything is done; BrokerBusy when the first shard has no room, nothing done;
+        BrokerLate when a shard did not answer in time; BrokerStopping.
         """
         _topic_rules(self.settings_of(tenant_id)).check_topic(topic)
         publish = partial(
@@ -159,22 +159,22 @@ class Broker:
     async def _ask(self, commands: list[Command]) -> list[Answer]:
         """The answers to commands, each for a shard. All are sent, or none when the first finds no room."""
         if self._shards_are_told:
-            raise StoppingError("the broker is stopping")
+            raise BrokerStopping("the broker is stopping")
         with self._replies.expect(len(commands)) as expected, trio.move_on_after(self.config.server.reply_timeout_s):
             (first, *others), (first_reply, *other_replies) = commands, expected
             try:
                 first(first_reply.request)
             except EngineBusy as error:
-                raise BusyError("the command queue of a shard is full") from error
+                raise BrokerBusy("the command queue of a shard is full") from error
             for command, pending in zip(others, other_replies, strict=True):
                 await _insist(partial(command, pending.request))
             return [await pending.wait() for pending in expected]
-        raise LateError(f"no answer from a shard within {self.config.server.reply_timeout_s:g} s")
+        raise BrokerLate(f"no answer from a shard within {self.config.server.reply_timeout_s:g} s")
 
     # The life of the shards.
 
     async def _serve(self) -> None:
-        """Run the shards until _stop; owns their threads and pumps. Raises ShardError when one dies or does not end.
+        """Run the shards until _stop; owns their threads and pumps. Raises ShardFailed when one dies or does not end.
 
         Shards that miss the deadline of _stop are abandoned with their threads: a thread cannot be ended from outside.
         """
@@ -188,7 +188,7 @@ class Broker:
         if self._failure is not None:
             raise self._failure
         if self.has_abandoned_shards:
-            raise ShardError(f"a shard did not stop within {self.config.server.stop_grace_s + STOP_SLACK_S:g} s")
+            raise ShardFailed(f"a shard did not stop within {self.config.server.stop_grace_s + STOP_SLACK_S:g} s")
 
     @property
     def has_abandoned_shards(self) -> bool:
@@ -216,7 +216,7 @@ class Broker:
     def _fail(self, shard: int, reason: str, cause: Exception | None) -> None:
         _log.critical("shard_died", shard=shard, reason=reason)
         if self._failure is None:
-            self._failure = ShardError(f"shard {shard} {reason}")
+            self._failure = ShardFailed(f"shard {shard} {reason}")
             self._failure.__cause__ = cause
         self._stop()
 
@@ -272,8 +272,8 @@ async def open_broker(
     block, and when it is cancelled or raises, clients are told, what was accepted is flushed, and everything is
     closed. It installs no signal handler, configures no log and reads neither environment nor file.
 
-    Raises ListenError, and ShardError when a shard dies, which cancels the block. An error of the block leaves it as it
-    is, not in a group.
+    Raises ListenError, and ShardFailed when a shard dies, which cancels the block. An error of the block leaves as
+    itself, not in a group.
     """
     if config is None:
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))

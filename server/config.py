@@ -21,7 +21,7 @@ KeyPath = tuple[str, ...]  # ("mqtt", "bind")
 SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
 
 
-class ContradictionError(ValueError):
+class Contradiction(ValueError):
     """What is wrong with fields that are fine one by one; reported under their paths, not under that of the model."""
 
     def __init__(self, problems: list[tuple[KeyPath, str]]) -> None:
@@ -45,7 +45,7 @@ def _parse_settings(values: object) -> TenantSettings:
     named = dict(values)
     profile: ProfileName = named.pop("profile", "default")
     if not isinstance(profile, str) or profile not in PROFILES:
-        raise ContradictionError([(("profile",), f"expected one of {', '.join(PROFILES)}, got {profile!r}")])
+        raise Contradiction([(("profile",), f"expected one of {', '.join(PROFILES)}, got {profile!r}")])
     return TenantSettings.from_names(named, base=PROFILES[profile])
 
 
@@ -199,7 +199,7 @@ class Config(BaseSettings):
         if not self.data.is_memory and Path(self.data.dir).exists() and not Path(self.data.dir).is_dir():
             problems.append((("data", "dir"), f"{self.data.dir} is not a directory"))
         if problems:
-            raise ContradictionError(problems)
+            raise Contradiction(problems)
         return self
 
     @classmethod

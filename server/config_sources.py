@@ -34,7 +34,7 @@ from pydantic_settings import (
 )
 from rookery.core.settings import SETTINGS_BY_NAME, SettingError
 
-from .config import Config, ContradictionError, KeyPath, TenantSection
+from .config import Config, Contradiction, KeyPath, TenantSection
 
 ENVIRONMENT_PREFIX = "ROOKERY_"
 ENVIRONMENT_DELIMITER = "__"
@@ -67,7 +67,7 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-class ConfigFileError(ConfigError):
+class ConfigUnreadable(ConfigError):
     """The operating system did not let us read the file."""
 
 
@@ -125,7 +125,7 @@ class FileSource(TomlConfigSettingsSource):
         try:
             return tomllib.loads(file_path.read_bytes().decode("utf-8"))
         except OSError as error:
-            raise ConfigFileError(ConfigProblem((), f"{file_path}: {error.strerror or error}")) from error
+            raise ConfigUnreadable(ConfigProblem((), f"{file_path}: {error.strerror or error}")) from error
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
             raise ConfigError(ConfigProblem((), f"{file_path}:{line}: not UTF-8")) from error
@@ -197,7 +197,7 @@ def load_config(
     """Read flags, environment and file, in this order of precedence.
 
     flags maps key paths to values that were given on the command line, flag_names the same paths to the flags' names
-    for messages. Raises ConfigError with everything that is wrong; ConfigFileError for a file that cannot be read.
+    for messages. Raises ConfigError with everything that is wrong; ConfigUnreadable for a file that cannot be read.
     """
     chosen = find_file(file, environment)
     if chosen is not None and not chosen.is_file():
@@ -231,7 +231,7 @@ def _explain_missing(file: Path) -> None:
     try:
         file.open("rb").close()
     except OSError as error:
-        raise ConfigFileError(ConfigProblem((), f"{file}: {error.strerror or error}")) from error
+        raise ConfigUnreadable(ConfigProblem((), f"{file}: {error.strerror or error}")) from error
 
 
 def _nest(flat: Mapping[KeyPath, object]) -> Values:
@@ -259,7 +259,7 @@ def _explain(error: ValidationError, origins: Mapping[KeyPath, str]) -> Iterator
         cause = detail.get("ctx", {}).get("error")
         if isinstance(cause, SettingError):
             inner = [((*path, problem.name), problem.message) for problem in cause.problems]
-        elif isinstance(cause, ContradictionError):
+        elif isinstance(cause, Contradiction):
             inner = [((*path, *relative), message) for relative, message in cause.problems]
         elif detail["type"] == "extra_forbidden":
             inner = [(path, f"unknown key{_suggest(path[-1], _known_keys(path[:-1]))}")]

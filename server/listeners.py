@@ -14,11 +14,11 @@ class ListenError(Exception):
         self.address = address
 
 
-class AddressInUseError(ListenError):
+class AddressInUse(ListenError):
     """Another socket listens there."""
 
 
-class ListenPermissionError(ListenError):
+class ListenDenied(ListenError):
     """The operating system does not let us: a port below 1024, most likely."""
 
 
@@ -56,7 +56,7 @@ def address_of(listener: socket.socket) -> Address:
 
 def _explain(address: Address, error: OSError) -> ListenError:
     if error.errno == errno.EADDRINUSE:
-        return AddressInUseError(address, "the port is in use")
+        return AddressInUse(address, "the port is in use")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return ListenPermissionError(address, "permission denied")
+        return ListenDenied(address, "permission denied")
     return ListenError(address, error.strerror or str(error))

@@ -16,10 +16,10 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from .address import Address
-from .broker import Broker, ShardError, open_broker
+from .broker import Broker, ShardFailed, open_broker
 from .config import Config
 from .exit_code import ExitCode
-from .listeners import AddressInUseError, ListenError, ListenPermissionError, open_listener
+from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger
 
 NICENESS = 10  # Python bursts of the control plane then cost a message 1 ms at the 99th percentile instead of 4.
@@ -39,13 +39,13 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
     _raise_descriptor_limit()
     try:
         trio.run(_serve, config, front, about)
-    except AddressInUseError as error:
+    except AddressInUse as error:
         return _exit(error, ExitCode.UNAVAILABLE)
-    except ListenPermissionError as error:
+    except ListenDenied as error:
         return _exit(error, ExitCode.PERMISSION)
     except ListenError as error:
         return _exit(error, ExitCode.UNAVAILABLE)
-    except ShardError as error:
+    except ShardFailed as error:
         return _exit(error, ExitCode.FAILURE)
     return ExitCode.OK
 

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 import trio
-from rookery.server.broker import BusyError, LateError, StoppingError
+from rookery.server.broker import BrokerBusy, BrokerLate, BrokerStopping
 from support.service import Service, service_with
 
 
@@ -56,9 +56,9 @@ async def test_head_is_get_without_the_body(service: Service) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
-        (BusyError(), 400, "BACK_PRESSURE_REJECTED"),
-        (LateError(), 500, "TRY_LATER"),
-        (StoppingError(), 503, "TRY_LATER"),
+        (BrokerBusy(), 400, "BACK_PRESSURE_REJECTED"),
+        (BrokerLate(), 500, "TRY_LATER"),
+        (BrokerStopping(), 503, "TRY_LATER"),
         (RuntimeError("the secret is hunter2"), 500, "internal error"),
     ],
 )

@@ -46,6 +46,8 @@ async def test_offline_subscriber_matches(service: Service) -> None:
     fields = {"client_id": "c", "username": "acme/bob", "session_expiry_interval": 100}
     async with service.connect(**fields) as client:
         await client.subscribe("a/b", qos=1)
+        await client.disconnect()
+        await client.expect_closed()
     expect(await service.publish(b"later"), 200, "OK")
     async with service.connect(**fields, clean_start=False) as client:
         assert (await client.receive_message()).payload == b"later"
@@ -137,7 +139,7 @@ async def test_verdict_is_given_on_request(service: Service) -> None:
         "queued": 0,
         "dropped": 0,
     }
-    expect(await service.publish(verbose="0"), 200, "NO_MATCH")
+    expect(await service.publish(topic="c", verbose="0"), 200, "NO_MATCH")
 
 
 async def test_verdict_tells_of_a_full_inbox() -> None:
@@ -145,6 +147,8 @@ async def test_verdict_tells_of_a_full_inbox() -> None:
         fields = {"client_id": "c", "username": "acme/bob", "session_expiry_interval": 100}
         async with service.connect(**fields) as client:
             await client.subscribe("a/b", qos=1)
+            await client.disconnect()
+            await client.expect_closed()
         assert (await service.publish(verbose="1")).json()["dropped"] == 0
         assert (await service.publish(verbose="1")).json() == {"result": "OK", "matched": 1, "queued": 0, "dropped": 1}
 

@@ -14,8 +14,8 @@ from rookery.core.events import PublishOutcome
 from rookery.core.topics.names import InvalidTopic
 from rookery.server.address import Address
 from rookery.server.auth.development import DevelopmentAuthenticator
-from rookery.server.broker import Broker, BusyError, LateError, ShardError, StoppingError, open_broker
-from rookery.server.listeners import AddressInUseError, open_listener
+from rookery.server.broker import Broker, BrokerBusy, BrokerLate, BrokerStopping, ShardFailed, open_broker
+from rookery.server.listeners import AddressInUse, open_listener
 from support.mqtt_client import Client, ConnectionClosed
 from support.own_broker import broker_with, connect, make_config
 from support.packets import Disconnect
@@ -153,7 +153,7 @@ async def test_silent_shard_is_an_error_at_the_deadline(
 ) -> None:
     with listener:
         broker = Broker(make_config(), Engine(), DevelopmentAuthenticator(), listener)
-        with pytest.raises(LateError, match=r"^no answer from a shard within 5 s$"):
+        with pytest.raises(BrokerLate, match=r"^no answer from a shard within 5 s$"):
             await broker.statistics()
 
 
@@ -169,7 +169,7 @@ async def test_full_command_queue_is_an_error_at_once_and_nothing_is_done(listen
     with listener:
         broker = Broker(make_config(), engine, DevelopmentAuthenticator(), listener)
         fill_command_queue(engine)
-        with pytest.raises(BusyError, match="the command queue of a shard is full"):
+        with pytest.raises(BrokerBusy, match="the command queue of a shard is full"):
             await broker.publish("t", "a", b"x")
 
 
@@ -209,7 +209,7 @@ async def test_end_of_the_block_tells_clients_and_leaves_no_thread(shard_count: 
         with pytest.raises(ConnectionClosed):
             await old_client.receive()
         assert not any(map(is_shard, threading.enumerate()))
-        with pytest.raises(StoppingError):
+        with pytest.raises(BrokerStopping):
             await broker.statistics()
 
 
@@ -243,7 +243,7 @@ async def test_shard_that_ends_unasked_takes_the_block_down_with_its_error() -> 
             broker._engine.stop(0)
             await trio.sleep_forever()
 
-    with pytest.raises(ShardError, match=r"^shard 0 ended without being told to$"), trio.fail_after(10):
+    with pytest.raises(ShardFailed, match=r"^shard 0 ended without being told to$"), trio.fail_after(10):
         await end_the_shard_behind_its_back()
 
 
@@ -262,6 +262,6 @@ async def test_broker_without_configuration_takes_a_free_port_of_the_loopback_ad
 
 
 async def test_port_in_use_is_said_before_anything_starts(broker: Broker) -> None:
-    with pytest.raises(AddressInUseError):
+    with pytest.raises(AddressInUse):
         async with broker_with(mqtt={"bind": str(broker.mqtt_address)}):
             raise AssertionError

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rookery.core.settings import BIFROMQ, DEFAULT
 from rookery.server.address import Address
 from rookery.server.config import Config, KeyPath, default_shard_count
-from rookery.server.config_sources import ConfigError, ConfigFileError, LoadedConfig, load_config
+from rookery.server.config_sources import ConfigError, ConfigUnreadable, LoadedConfig, load_config
 
 BIND: KeyPath = ("mqtt", "bind")
 
@@ -120,7 +120,7 @@ def test_file_is_named_by_the_environment(file: Path, tmp_path: Path, monkeypatc
     ("name", "reason"), [("missing.toml", "No such file or directory"), (".", "Is a directory")], ids=str
 )
 def test_file_that_cannot_be_read_is_named_with_the_reason(name: str, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigFileError) as raised:
+    with pytest.raises(ConfigUnreadable) as raised:
         load_config(tmp_path / name, environment={})
     assert [str(problem) for problem in raised.value.problems] == [f"{tmp_path / name}: {reason}"]
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 from rookery.server.address import Address
-from rookery.server.listeners import AddressInUseError, ListenError, address_of, open_listener
+from rookery.server.listeners import AddressInUse, ListenError, address_of, open_listener
 
 
 def test_port_0_takes_a_free_one_and_accepts_connections() -> None:
@@ -42,7 +42,7 @@ def test_name_is_resolved() -> None:
 def test_port_in_use_is_said_in_one_line() -> None:
     with open_listener(Address("127.0.0.1", 0), 5) as listener:
         address = address_of(listener)
-        with pytest.raises(AddressInUseError, match=f"^cannot listen on {address}: the port is in use$"):
+        with pytest.raises(AddressInUse, match=f"^cannot listen on {address}: the port is in use$"):
             open_listener(address, 5)
 
 
@@ -50,4 +50,4 @@ def test_port_in_use_is_said_in_one_line() -> None:
 def test_address_that_is_not_ours_is_said_in_one_line(host: str) -> None:
     with pytest.raises(ListenError, match=f"^cannot listen on {host}:0: .+$") as raised:
         open_listener(Address(host, 0), 5)
-    assert not isinstance(raised.value, AddressInUseError)
+    assert not isinstance(raised.value, AddressInUse)
