@@ -14,15 +14,13 @@ from rookery.core.structures.bytes cimport Bytes
 
 # The first packet came whole; body is its variable header and payload.
 cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil
+# The first packet is larger than CONNECT_SIZE_MAXIMUM; body is as much of it as is there.
+cdef void admission_too_large(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil
 # The verdict. Takes over the command.
 cdef void admission_admit(Shard *shard, Command *command) noexcept nogil
 cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil
 # A connection that was admitted on another shard and whose session lives here.
 cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil
-# CONNACK with a reason, then close; for a connection in state CONNECT_DUE or VERDICT_DUE.
-cdef void connection_refuse(
-    Connection *connection, uint8_t version, uint8_t reason_code, const char *detail) noexcept nogil
-
 # Which session, and where it lives: the hash of user and client identifier, and the shard that owns it.
 cdef uint64_t session_key_hash(Shard *shard, Bytes user_id, Bytes client_id) noexcept nogil
 cdef uint32_t owner_shard(Shard *shard, Bytes tenant_id, uint64_t key_hash) noexcept nogil

@@ -2,18 +2,19 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
-from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.session cimport session_attach, session_find, session_new, session_pump
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Session, Tenant
 from rookery.core.shards.connections cimport (
-    connection_by_handle, connection_drop, connection_handle, connection_linger, connection_new, connection_ready,
-    connection_want,
+    connection_by_handle, connection_drop, connection_handle, connection_new, connection_ready, connection_want,
 )
-from rookery.core.shards.lifecycle cimport connection_close, connection_watch, session_finish
+from rookery.core.shards.lifecycle cimport (
+    connack_begin, connack_send, connection_close, connection_refuse, connection_refuse_with, connection_watch,
+    session_finish,
+)
 from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
@@ -24,16 +25,18 @@ from rookery.core.shards.tenants cimport tenant_acquire
 from rookery.core.shards.transport cimport transport_close
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport hash_bytes
+from rookery.core.structures.packet_ids cimport packet_ids_count
 from rookery.core.topics.names cimport TOPIC_OK, TopicError, check_topic, describe_topic_error
 from rookery.core.wire.decode cimport decode_connect
-from rookery.core.wire.encode cimport OutgoingConnack, encode_connack, size_connack
+from rookery.core.wire.encode cimport OutgoingConnack, size_connack
 from rookery.core.wire.packets cimport ConnectPacket
 from rookery.core.wire.spec cimport (
-    MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_CLIENT_IDENTIFIER_NOT_VALID,
-    REASON_BAD_AUTHENTICATION_METHOD, REASON_PACKET_TOO_LARGE, REASON_QOS_NOT_SUPPORTED, REASON_RETAIN_NOT_SUPPORTED,
-    REASON_SERVER_BUSY, REASON_SERVER_UNAVAILABLE, REASON_SESSION_TAKEN_OVER, REASON_SUCCESS,
-    REASON_TOPIC_NAME_INVALID, REASON_UNSUPPORTED_PROTOCOL_VERSION,
+    MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_BAD_AUTHENTICATION_METHOD, REASON_CLIENT_IDENTIFIER_NOT_VALID,
+    REASON_NOT_AUTHORIZED, REASON_PACKET_TOO_LARGE, REASON_PAYLOAD_FORMAT_INVALID, REASON_QOS_NOT_SUPPORTED,
+    REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_UNAVAILABLE, REASON_SESSION_TAKEN_OVER,
+    REASON_SUCCESS, REASON_TOPIC_NAME_INVALID, REASON_UNSUPPORTED_PROTOCOL_VERSION,
 )
+from rookery.core.wire.text cimport is_utf8_payload
 
 cdef extern from "<sys/epoll.h>" nogil:
     int epoll_ctl(int epoll_descriptor, int operation, int descriptor, void *event)
@@ -41,68 +44,47 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef enum:
     _ASSIGNED_SIZE = 16  # hexadecimal digits of a client identifier that the server chooses
-
-
-cdef Bytes _text(const char *text) noexcept nogil:
-    cdef Bytes string
-    string.data = <const uint8_t *> text
-    string.size = 0 if text == NULL else <Py_ssize_t> strlen(text)
-    return string
-
-
-# Refusing
-
-cdef void _send_connack(Connection *connection, OutgoingConnack *connack, uint8_t version) noexcept nogil:
-    cdef uint32_t size = <uint32_t> size_connack(connack, version)
-    cdef uint8_t *out
-    if connection.link.maximum_packet_size != 0 and size > connection.link.maximum_packet_size:
-        connack.reason_string.data = NULL
-        connack.user_properties.data = NULL
-        size = <uint32_t> size_connack(connack, version)
-    out = outbox_reserve(&connection.link.outbox, size)
-    if out != NULL:
-        outbox_commit(&connection.link.outbox, <uint32_t> encode_connack(connack, version, out))
-
-
-cdef void _blank(OutgoingConnack *connack) noexcept nogil:
-    memset(connack, 0, sizeof(OutgoingConnack))
-    connack.maximum_qos = 2
-    connack.retain_available = 1
-    connack.wildcard_subscription_available = 1
-    connack.subscription_identifier_available = 1
-    connack.shared_subscription_available = 1
-
-
-cdef void _refuse(Connection *connection, uint8_t version, uint8_t reason_code, Bytes reason_string) noexcept nogil:
-    cdef OutgoingConnack connack
-    _blank(&connack)
-    connack.reason_code = reason_code
-    if reason_string.size > 0 and connection.wants_problem_information:
-        connack.reason_string = reason_string
-    _send_connack(connection, &connack, version)
-    connection_linger(connection)
-
-
-cdef void connection_refuse(
-    Connection *connection, uint8_t version, uint8_t reason_code, const char *detail
-) noexcept nogil:
-    _refuse(connection, version, reason_code, _text(detail))
+    _BRIDGE_BIT = 0x80   # of the protocol level: a bridge asks for a private variant of 3.1 or 3.1.1
 
 
 # Asking
 
 cdef uint8_t _check(Connection *connection, const ConnectPacket *packet) noexcept nogil:
     """What can be told without knowing the tenant."""
-    if packet.client_id.size == 0:
-        if packet.protocol_version == MQTT_3_1:
-            return REASON_CLIENT_IDENTIFIER_NOT_VALID
-        if packet.protocol_version == MQTT_3_1_1 and not packet.clean_start:
-            return REASON_CLIENT_IDENTIFIER_NOT_VALID  # [MQTT-3.1.3-8]
+    if packet.client_id.size == 0 and packet.protocol_version == MQTT_3_1:
+        return REASON_CLIENT_IDENTIFIER_NOT_VALID  # [MQTT 3.1, 3.1]
     if packet.has_authentication_method:
         return REASON_BAD_AUTHENTICATION_METHOD  # [MQTT-4.12.0-1]
     if connection.shard.pending_connects >= PENDING_CONNECTS:
         return REASON_SERVER_BUSY
     return REASON_SUCCESS
+
+
+cdef void _refuse_undecoded(
+    Connection *connection, uint8_t version, uint8_t reason_code, const char *detail
+) noexcept nogil:
+    """A CONNECT that is wrong in itself; version is the protocol level that it names."""
+    connection.wants_problem_information = 1
+    if version == MQTT_5_0:
+        connection_refuse(connection, MQTT_5_0, reason_code, detail)
+    elif reason_code == REASON_UNSUPPORTED_PROTOCOL_VERSION:
+        # In the form that a client of a later version will understand best [MQTT-3.1.2-2].
+        connection_refuse(
+            connection, MQTT_5_0 if MQTT_5_0 < version < _BRIDGE_BIT else MQTT_3_1_1, reason_code, detail)
+    elif reason_code == REASON_CLIENT_IDENTIFIER_NOT_VALID:
+        connection_refuse(connection, version, reason_code, detail)  # [MQTT 3.1.1, MQTT-3.1.3-8]
+    else:
+        connection_drop(connection)  # [MQTT 3.1.1, MQTT-3.1.4-1]
+
+
+cdef void admission_too_large(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil:
+    cdef ConnectPacket packet
+    cdef const char *detail = NULL
+    decode_connect(body, size, &packet, &detail)
+    if packet.protocol_version == MQTT_5_0:
+        _refuse_undecoded(connection, MQTT_5_0, REASON_PACKET_TOO_LARGE, b"this CONNECT is too large")
+    else:
+        connection_drop(connection)
 
 
 cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil:
@@ -112,20 +94,12 @@ cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssiz
     cdef int reason
     cdef Bytes strings[4]
     cdef Event *event
-    packet.protocol_version = 0
-    packet.request_problem_information = 1
     reason = decode_connect(body, size, &packet, &detail)
     if reason != REASON_SUCCESS:
-        if reason == REASON_UNSUPPORTED_PROTOCOL_VERSION:
-            # Answered in the form that a client of a later version understands best [MQTT-3.1.2-2].
-            connection.wants_problem_information = 1
-            connection_refuse(
-                connection, MQTT_5_0 if packet.protocol_version >= MQTT_5_0 else MQTT_3_1_1, <uint8_t> reason, detail)
-        elif packet.protocol_version == MQTT_5_0:
-            connection.wants_problem_information = 1
-            connection_refuse(connection, MQTT_5_0, <uint8_t> reason, detail)
+        if packet.protocol_version == 0 and (size < 7 or memcmp(body, b"\0\4MQTT", 6) != 0):
+            connection_drop(connection)  # Some other protocol [MQTT-3.1.2-1].
         else:
-            connection_drop(connection)  # [MQTT-3.1.4-1]
+            _refuse_undecoded(connection, packet.protocol_version, <uint8_t> reason, detail)
         return
     connection.link.version = packet.protocol_version
     connection.link.maximum_packet_size = packet.maximum_packet_size
@@ -163,7 +137,8 @@ cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssiz
 cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil:
     cdef Connection *connection = connection_by_handle(shard, command.request)
     if connection != NULL and connection.state == VERDICT_DUE:
-        _refuse(connection, connection.link.version, command.reason_code, command_string(command, 0))
+        connection_refuse_with(
+            connection, command.reason_code, command_string(command, 0), command_string(command, 1))
     command_free(command)
 
 
@@ -178,15 +153,22 @@ cdef uint32_t owner_shard(Shard *shard, Bytes tenant_id, uint64_t key_hash) noex
     return <uint32_t> ((hash >> 32) % shard.universe.shard_count)
 
 
-cdef void _assign_client_id(Shard *shard, uint8_t *out) noexcept nogil:
+cdef void _assign_client_id(Shard *shard, Bytes tenant_id, Bytes user_id, uint8_t *out) noexcept nogil:
+    """A client identifier that nobody has and whose session belongs to this shard, so that its client may come back."""
     cdef uint64_t number
     cdef uint32_t digit
-    shard.last_assigned += 1
-    number = shard.last_assigned << 8 | shard.index
-    number = hash_bytes(&shard.universe.key, <const uint8_t *> &number, sizeof(number))
-    for digit in range(_ASSIGNED_SIZE):
-        out[digit] = (<const uint8_t *> b"0123456789abcdef")[number & 15]
-        number >>= 4
+    cdef Bytes client_id
+    client_id.data = out
+    client_id.size = _ASSIGNED_SIZE
+    while True:  # as many times as there are shards, on average
+        shard.last_assigned += 1
+        number = shard.last_assigned << 8 | shard.index
+        number = hash_bytes(&shard.universe.key, <const uint8_t *> &number, sizeof(number))
+        for digit in range(_ASSIGNED_SIZE):
+            out[digit] = (<const uint8_t *> b"0123456789abcdef")[number & 15]
+            number >>= 4
+        if owner_shard(shard, tenant_id, session_key_hash(shard, user_id, client_id)) == shard.index:
+            return
 
 
 cdef void _transfer(Connection *connection, uint32_t owner, Command *command) noexcept nogil:
@@ -233,8 +215,7 @@ cdef void admission_admit(Shard *shard, Command *command) noexcept nogil:
     # It was decoded before without an error, so it is again.
     decode_connect(connection.connect_body, connection.connect_size, &packet, &detail)
     if packet.client_id.size == 0:
-        # The session is new, so this shard may choose a name and keep it.
-        _assign_client_id(shard, assigned)
+        _assign_client_id(shard, command_string(command, 0), command_string(command, 1), assigned)
         packet.client_id.data = assigned
         packet.client_id.size = _ASSIGNED_SIZE
         _attach(connection, &packet, command, True)
@@ -281,6 +262,16 @@ cdef uint8_t _check_will(const Settings *settings, ConnectPacket *packet, const 
     if error != TOPIC_OK:
         detail[0] = describe_topic_error(error)
         return REASON_TOPIC_NAME_INVALID
+    if packet.will.topic.size >= 5 and memcmp(packet.will.topic.data, b"$SYS/", 5) == 0:
+        detail[0] = b"$SYS belongs to the server"
+        return REASON_NOT_AUTHORIZED
+    if (
+        packet.will.payload_format_indicator
+        and settings.payload_format_validation_enabled
+        and not is_utf8_payload(packet.will.payload.data, packet.will.payload.size)
+    ):
+        detail[0] = b"the will message is not UTF-8"
+        return REASON_PAYLOAD_FORMAT_INVALID
     if packet.will.payload.size > settings.max_last_will_bytes:
         detail[0] = b"the will message is larger than MaxLastWillBytes allows"
         return REASON_PACKET_TOO_LARGE
@@ -308,6 +299,13 @@ cdef uint32_t _granted_expiry(const Settings *settings, const ConnectPacket *pac
     if packet.session_expiry_interval < settings.min_session_expiry_seconds:
         return settings.min_session_expiry_seconds
     return packet.session_expiry_interval
+
+
+cdef uint16_t _granted_keep_alive(const Settings *settings, const ConnectPacket *packet) noexcept nogil:
+    """The Keep Alive in force. A 3.x client is not told that its own was raised, but notices nothing of it either."""
+    if packet.keep_alive == 0 or packet.keep_alive >= settings.min_keep_alive_seconds:
+        return packet.keep_alive
+    return settings.min_keep_alive_seconds
 
 
 cdef Message *_will_message(Session *session, ConnectPacket *packet) noexcept nogil:
@@ -360,6 +358,43 @@ cdef Session *_take_over(
         <uint16_t> packet.client_id.size)
 
 
+cdef void _announce(
+    const Settings *settings, const ConnectPacket *packet, uint32_t session_expiry_interval, uint16_t keep_alive,
+    bint is_assigned, OutgoingConnack *connack
+) noexcept nogil:
+    """What holds for this connection and differs from what the client asked for, or from what it must assume."""
+    connack_begin(connack)
+    if packet.protocol_version != MQTT_5_0:
+        return
+    if is_assigned:
+        connack.assigned_client_id = packet.client_id  # [MQTT-3.1.3-7], [MQTT-3.2.2-16]
+    if keep_alive != packet.keep_alive:
+        connack.has_server_keep_alive = 1  # [MQTT-3.1.2-21]
+        connack.server_keep_alive = keep_alive
+    if session_expiry_interval != packet.session_expiry_interval:
+        connack.has_session_expiry_interval = 1
+        connack.session_expiry_interval = session_expiry_interval
+    connack.maximum_qos = settings.maximum_qos  # [MQTT-3.2.2-9]
+    connack.retain_available = settings.retain_enabled
+    connack.wildcard_subscription_available = settings.wildcard_subscription_enabled
+    connack.subscription_identifier_available = settings.subscription_identifier_enabled
+    connack.shared_subscription_available = settings.shared_subscription_enabled
+    connack.receive_maximum = settings.receiving_maximum
+    connack.topic_alias_maximum = settings.max_topic_alias
+    connack.maximum_packet_size = settings.max_user_payload_bytes
+
+
+cdef void _keep_will(Session *session, ConnectPacket *packet) noexcept nogil:
+    # A will of the old connection that waits for its delay is cancelled [MQTT-3.1.3-9].
+    message_release(session.will.message)
+    memset(&session.will, 0, sizeof(session.will))
+    if packet.has_will:
+        session.will.message = _will_message(session, packet)  # [MQTT-3.1.2-7]
+        session.will.delay_interval = packet.will.will_delay_interval
+        session.will.has_message_expiry = packet.will.has_message_expiry
+        session.will.message_expiry_interval = packet.will.message_expiry_interval
+
+
 cdef void _attach(Connection *connection, ConnectPacket *packet, Command *command, bint is_assigned) noexcept nogil:
     """The connection is admitted and this shard owns its session. Takes over the command."""
     cdef Shard *shard = connection.shard
@@ -368,6 +403,8 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     cdef const Settings *settings
     cdef const char *detail = NULL
     cdef uint8_t reason
+    cdef uint32_t session_expiry_interval
+    cdef uint16_t keep_alive
     cdef Session *session
     cdef bint session_present
     cdef OutgoingConnack connack
@@ -377,9 +414,16 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         return
     connection.tenant = tenant
     settings = &tenant.settings
+    session_expiry_interval = _granted_expiry(settings, packet)
+    keep_alive = _granted_keep_alive(settings, packet)
+    _announce(settings, packet, session_expiry_interval, keep_alive, is_assigned, &connack)
     reason = _check_will(settings, packet, &detail)
     if not _is_version_enabled(settings, packet.protocol_version):
         reason = REASON_UNSUPPORTED_PROTOCOL_VERSION
+    elif packet.maximum_packet_size != 0 and (
+        size_connack(&connack, packet.protocol_version) > packet.maximum_packet_size
+    ):
+        reason = REASON_PACKET_TOO_LARGE  # It could not even be told what holds [MQTT-3.1.2-24].
     if reason != REASON_SUCCESS:
         command_free(command)
         connection_refuse(connection, packet.protocol_version, reason, detail)
@@ -394,24 +438,22 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         return
     _keep_identity(session, command, connection)
     command_free(command)
-
-    _blank(&connack)
-    connack.session_present = session_present
-    _apply(connection, session, packet, settings, &connack)
-    if is_assigned:
-        connack.assigned_client_id = packet.client_id  # [MQTT-3.2.2-16]
+    connack.session_present = session_present  # [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+    session.session_expiry_interval = session_expiry_interval
+    session.is_persistent = session_expiry_interval != 0
+    session.keep_alive = keep_alive
+    _keep_will(session, packet)
     connection.state = ATTACHED
     shard.pending_connects -= 1
-    message_release(session.will.message)
-    session.will.message = NULL
-    session.will.is_armed = 0
-    if packet.has_will:
-        session.will.message = _will_message(session, packet)
-        session.will.delay_interval = packet.will.will_delay_interval
-        session.will.has_message_expiry = packet.will.has_message_expiry
-        session.will.message_expiry_interval = packet.will.message_expiry_interval
+    connection.keep_alive = keep_alive
+    connection.last_receive_ms = shard.world.now_ms
+    connection.packet_size_maximum = settings.max_user_payload_bytes
+    # What the client sent before and did not release yet does not count on this connection [MQTT5 4.9].
+    connection.receive_maximum = <uint16_t> min(
+        65535, settings.receiving_maximum + packet_ids_count(&session.received))
+    connection.link.receive_maximum = packet.receive_maximum
     session_attach(session, &connection.link)
-    _send_connack(connection, &connack, packet.protocol_version)
+    connack_send(connection, &connack, packet.protocol_version)
     free(connection.connect_body)
     connection.connect_body = NULL
     connection_watch(connection)
@@ -419,36 +461,6 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     # What came behind the CONNECT is next.
     connection_want(connection, True, connection.is_writable_awaited)
     connection_ready(connection)
-
-
-cdef void _apply(
-    Connection *connection, Session *session, ConnectPacket *packet, const Settings *settings, OutgoingConnack *connack
-) noexcept nogil:
-    """What client and tenant ask for becomes what holds for this connection, and is announced."""
-    session.session_expiry_interval = _granted_expiry(settings, packet)
-    session.is_persistent = session.session_expiry_interval != 0
-    session.keep_alive = packet.keep_alive
-    connection.last_receive_ms = connection.shard.world.now_ms
-    connection.packet_size_maximum = settings.max_user_payload_bytes
-    connection.receive_maximum = settings.receiving_maximum
-    connection.link.receive_maximum = packet.receive_maximum
-    if packet.protocol_version == MQTT_5_0:
-        if packet.keep_alive != 0 and packet.keep_alive < settings.min_keep_alive_seconds:
-            session.keep_alive = settings.min_keep_alive_seconds
-            connack.has_server_keep_alive = 1  # [MQTT-3.1.2-21]
-            connack.server_keep_alive = session.keep_alive
-        if session.session_expiry_interval != packet.session_expiry_interval:
-            connack.has_session_expiry_interval = 1
-            connack.session_expiry_interval = session.session_expiry_interval
-        connack.maximum_qos = settings.maximum_qos
-        connack.retain_available = settings.retain_enabled
-        connack.wildcard_subscription_available = settings.wildcard_subscription_enabled
-        connack.subscription_identifier_available = settings.subscription_identifier_enabled
-        connack.shared_subscription_available = settings.shared_subscription_enabled
-        connack.receive_maximum = settings.receiving_maximum
-        connack.topic_alias_maximum = settings.max_topic_alias
-        connack.maximum_packet_size = settings.max_user_payload_bytes
-    connection.keep_alive = session.keep_alive
 
 
 cdef void abandon_transfer(Transfer *transfer) noexcept nogil:

@@ -8,10 +8,10 @@ from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.session cimport session_find
 from rookery.core.sessions.state cimport Session, Tenant
 from rookery.core.shards.admission cimport (
-    admission_admit, admission_refuse, connection_refuse, session_key_hash,
+    admission_admit, admission_refuse, session_key_hash,
 )
 from rookery.core.shards.connections cimport connection_drop, connection_new
-from rookery.core.shards.lifecycle cimport connection_close
+from rookery.core.shards.lifecycle cimport connection_close, connection_refuse
 from rookery.core.shards.listeners cimport adopt, listener_add, listeners_clear
 from rookery.core.shards.publishing cimport shard_publish_here
 from rookery.core.shards.queues cimport (

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from rookery.core.sessions.publish cimport forget_recent_topic
-from rookery.core.shards.admission cimport admission_request
+from rookery.core.shards.admission cimport admission_request, admission_too_large
 from rookery.core.shards.connections cimport connection_drop
 from rookery.core.shards.lifecycle cimport connection_close, connection_lost
 from rookery.core.shards.protocol cimport handle_packet
@@ -63,6 +63,10 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
             connection_close(connection, REASON_MALFORMED_PACKET, b"malformed fixed header", True)
             break
         if frame.header_size + frame.body_size > connection.packet_size_maximum:
+            if connection.state == CONNECT_DUE:
+                admission_too_large(
+                    connection, data + consumed + frame.header_size, size - consumed - frame.header_size)
+                break
             connection_close(connection, REASON_PACKET_TOO_LARGE, b"packet above the Maximum Packet Size", True)
             break
         if result == FRAME_PARTIAL:

@@ -7,12 +7,16 @@
     take-over                         0x8E                         kept; a delayed one is cancelled by what follows
     shutdown of the broker            0x8B                         by the setting NoLWTWhenServerShuttingDown
 
+Before it is admitted a client is refused instead: a CONNACK says why to clients of 3.x, too, and no will is left.
+
 A will that is kept is published when its delay is over or the session ends, whichever comes first [MQTT-3.1.2-8].
 """
 
 from libc.stdint cimport uint8_t
 from rookery.core.sessions.state cimport Session
 from rookery.core.shards.state cimport Connection, Shard
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.wire.encode cimport OutgoingConnack
 
 
 # The connection is no more; its session goes on, or ends with it. keeps_will as in the table.
@@ -20,6 +24,15 @@ cdef void connection_lost(Connection *connection, bint keeps_will) noexcept nogi
 # Close with a reason: a 5.0 client is told before. detail (may be NULL) becomes the Reason String if it wants one.
 cdef void connection_close(
     Connection *connection, uint8_t reason_code, const char *detail, bint keeps_will) noexcept nogil
+# A CONNACK that says yes and announces nothing, to be filled in; and its way out.
+cdef void connack_begin(OutgoingConnack *connack) noexcept nogil
+cdef void connack_send(Connection *connection, OutgoingConnack *connack, uint8_t version) noexcept nogil
+# CONNACK with a reason, then close; for a connection in state CONNECT_DUE or VERDICT_DUE. detail may be NULL.
+cdef void connection_refuse(
+    Connection *connection, uint8_t version, uint8_t reason_code, const char *detail) noexcept nogil
+# The same in the words of the control plane; what is empty is not said.
+cdef void connection_refuse_with(
+    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference) noexcept nogil
 # The session ends now; its will, if one waits, is published.
 cdef void session_finish(Shard *shard, Session *session) noexcept nogil
 # TIMER_SESSION fired.

@@ -19,8 +19,31 @@ from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.timers cimport wheel_arm
 from rookery.core.topics.tree cimport NO_FILTER
-from rookery.core.wire.encode cimport encode_disconnect, size_disconnect
-from rookery.core.wire.spec cimport MQTT_5_0, REASON_KEEP_ALIVE_TIMEOUT, REASON_SERVER_BUSY, SESSION_EXPIRY_NEVER
+from rookery.core.wire.encode cimport (
+    OutgoingConnack, encode_connack, encode_disconnect, size_connack, size_disconnect,
+)
+from rookery.core.wire.spec cimport (
+    MQTT_5_0, REASON_BAD_AUTHENTICATION_METHOD, REASON_BAD_USER_NAME_OR_PASSWORD, REASON_BANNED,
+    REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_CONNECTION_RATE_EXCEEDED, REASON_IMPLEMENTATION_SPECIFIC_ERROR,
+    REASON_KEEP_ALIVE_TIMEOUT, REASON_MALFORMED_PACKET, REASON_NOT_AUTHORIZED, REASON_PACKET_TOO_LARGE,
+    REASON_PAYLOAD_FORMAT_INVALID, REASON_PROTOCOL_ERROR, REASON_QOS_NOT_SUPPORTED, REASON_QUOTA_EXCEEDED,
+    REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_MOVED, REASON_SERVER_UNAVAILABLE,
+    REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR, REASON_UNSUPPORTED_PROTOCOL_VERSION,
+    REASON_USE_ANOTHER_SERVER, SESSION_EXPIRY_NEVER,
+)
+
+# What a CONNACK may say [MQTT-3.2.2-8]; for all else it says Implementation specific error.
+cdef uint8_t[256] IS_CONNACK_REASON
+
+for _reason in (
+    REASON_UNSPECIFIED_ERROR, REASON_MALFORMED_PACKET, REASON_PROTOCOL_ERROR, REASON_IMPLEMENTATION_SPECIFIC_ERROR,
+    REASON_UNSUPPORTED_PROTOCOL_VERSION, REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_BAD_USER_NAME_OR_PASSWORD,
+    REASON_NOT_AUTHORIZED, REASON_SERVER_UNAVAILABLE, REASON_SERVER_BUSY, REASON_BANNED,
+    REASON_BAD_AUTHENTICATION_METHOD, REASON_TOPIC_NAME_INVALID, REASON_PACKET_TOO_LARGE, REASON_QUOTA_EXCEEDED,
+    REASON_PAYLOAD_FORMAT_INVALID, REASON_RETAIN_NOT_SUPPORTED, REASON_QOS_NOT_SUPPORTED, REASON_USE_ANOTHER_SERVER,
+    REASON_SERVER_MOVED, REASON_CONNECTION_RATE_EXCEEDED,
+):
+    IS_CONNACK_REASON[_reason] = 1
 
 
 cdef void _drop_will(Session *session) noexcept nogil:
@@ -102,20 +125,78 @@ cdef void connection_lost(Connection *connection, bint keeps_will) noexcept nogi
     connection_drop(connection)
 
 
+cdef inline Bytes _text(const char *text) noexcept nogil:
+    cdef Bytes string
+    string.data = <const uint8_t *> text
+    string.size = 0 if text == NULL else <Py_ssize_t> strlen(text)
+    return string
+
+
+# CONNACK
+
+cdef void connack_begin(OutgoingConnack *connack) noexcept nogil:
+    memset(connack, 0, sizeof(OutgoingConnack))
+    connack.maximum_qos = 2
+    connack.retain_available = 1
+    connack.wildcard_subscription_available = 1
+    connack.subscription_identifier_available = 1
+    connack.shared_subscription_available = 1
+
+
+cdef void connack_send(Connection *connection, OutgoingConnack *connack, uint8_t version) noexcept nogil:
+    cdef uint32_t size = <uint32_t> size_connack(connack, version)
+    cdef uint8_t *out
+    if connection.link.maximum_packet_size != 0 and size > connection.link.maximum_packet_size:
+        # The reason string is the first to go [MQTT-3.2.2-19].
+        connack.reason_string.data = NULL
+        size = <uint32_t> size_connack(connack, version)
+        if size > connection.link.maximum_packet_size:
+            return  # [MQTT-3.1.2-24]
+    out = outbox_reserve(&connection.link.outbox, size)
+    if out != NULL:
+        outbox_commit(&connection.link.outbox, <uint32_t> encode_connack(connack, version, out))
+
+
+cdef void _refuse(
+    Connection *connection, uint8_t version, uint8_t reason_code, Bytes reason_string, Bytes server_reference
+) noexcept nogil:
+    cdef OutgoingConnack connack
+    connack_begin(&connack)
+    connack.reason_code = reason_code if IS_CONNACK_REASON[reason_code] else REASON_IMPLEMENTATION_SPECIFIC_ERROR
+    if reason_string.size > 0 and connection.wants_problem_information:
+        connack.reason_string = reason_string
+    if server_reference.size > 0:
+        connack.server_reference = server_reference
+    connack_send(connection, &connack, version)
+    connection_linger(connection)  # [MQTT-3.2.2-7]
+
+
+cdef void connection_refuse(
+    Connection *connection, uint8_t version, uint8_t reason_code, const char *detail
+) noexcept nogil:
+    _refuse(connection, version, reason_code, _text(detail), _text(NULL))
+
+
+cdef void connection_refuse_with(
+    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference
+) noexcept nogil:
+    _refuse(connection, connection.link.version, reason_code, reason_string, server_reference)
+
+
+# DISCONNECT
+
 cdef void _tell(Connection *connection, uint8_t reason_code, const char *detail) noexcept nogil:
-    cdef Bytes reason_string, server_reference
+    cdef Bytes reason_string = _text(detail if connection.wants_problem_information else NULL)
+    cdef Bytes server_reference = _text(NULL)
     cdef uint32_t size
     cdef uint8_t *out
-    memset(&reason_string, 0, sizeof(Bytes))
-    memset(&server_reference, 0, sizeof(Bytes))
-    if detail != NULL and connection.wants_problem_information:
-        reason_string.data = <const uint8_t *> detail
-        reason_string.size = <Py_ssize_t> strlen(detail)
     size = <uint32_t> size_disconnect(reason_code, reason_string, server_reference)
     if connection.link.maximum_packet_size != 0 and size > connection.link.maximum_packet_size:
         # The reason string is the first to go [MQTT-3.14.2-3].
-        memset(&reason_string, 0, sizeof(Bytes))
+        reason_string = _text(NULL)
         size = <uint32_t> size_disconnect(reason_code, reason_string, server_reference)
+        if size > connection.link.maximum_packet_size:
+            return  # [MQTT-3.1.2-24]
     out = outbox_reserve(&connection.link.outbox, size)
     if out != NULL:
         outbox_commit(&connection.link.outbox, <uint32_t> encode_disconnect(
@@ -155,8 +236,11 @@ cdef void connection_watch(Connection *connection) noexcept nogil:
 
 cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept nogil:
     cdef uint64_t now_ms = shard.world.now_ms
-    if connection.state == LINGERING or connection.state == CONNECT_DUE or connection.state == VERDICT_DUE:
+    if connection.state == LINGERING or connection.state == CONNECT_DUE:
         connection_drop(connection)
+        return
+    if connection.state == VERDICT_DUE:
+        connection_refuse(connection, connection.link.version, REASON_SERVER_UNAVAILABLE, b"nobody decided in time")
         return
     if connection.keep_alive != 0 and connection.is_held:
         # Held back by us, it cannot be heard.

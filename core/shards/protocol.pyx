@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
@@ -33,7 +33,8 @@ from rookery.core.wire.decode cimport (
     next_subscription, next_topic_filter,
 )
 from rookery.core.wire.encode cimport (
-    ACKNOWLEDGEMENT_SIZE_MAXIMUM, PINGRESP_SIZE, encode_acknowledgement, encode_pingresp, encode_suback, size_suback,
+    ACKNOWLEDGEMENT_SIZE_MAXIMUM, PINGRESP_SIZE, encode_acknowledgement, encode_pingresp, encode_publish_refusal,
+    encode_suback, size_publish_refusal, size_suback,
 )
 from rookery.core.wire.packets cimport (
     AcknowledgementPacket, DisconnectPacket, Frame, PublishPacket, SubscribePacket, SubscriptionRequest,
@@ -50,7 +51,7 @@ from rookery.core.wire.spec cimport (
     REASON_TOPIC_ALIAS_INVALID, REASON_TOPIC_FILTER_INVALID, REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR,
     REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
 )
-from rookery.core.wire.text cimport is_utf8
+from rookery.core.wire.text cimport is_utf8_payload
 
 cdef enum:
     _SYSTEM_PREFIX_SIZE = 5  # "$SYS/"
@@ -64,6 +65,21 @@ cdef void _acknowledge(
     if out != NULL:
         outbox_commit(&connection.link.outbox, <uint32_t> encode_acknowledgement(
             packet_type, packet_id, reason_code, connection.link.version, out))
+
+
+cdef Bytes _reason_string(const Connection *connection, const char *detail) noexcept nogil:
+    """detail as a Reason String, or nothing when the client does not want to hear [MQTT-3.1.2-29]."""
+    cdef Bytes string
+    string.data = NULL
+    string.size = 0
+    if detail != NULL and connection.link.version == MQTT_5_0 and connection.wants_problem_information:
+        string.data = <const uint8_t *> detail
+        string.size = <Py_ssize_t> strlen(detail)
+    return string
+
+
+cdef inline bint _is_within_maximum(const Connection *connection, Py_ssize_t size) noexcept nogil:
+    return connection.link.maximum_packet_size == 0 or size <= connection.link.maximum_packet_size
 
 
 # PUBLISH
@@ -111,11 +127,23 @@ cdef bint _refuse_publish(
     Connection *connection, const PublishPacket *packet, uint8_t reason_code, const char *detail
 ) noexcept nogil:
     """A publication that is not accepted: told in the acknowledgement where there is one, else by closing."""
-    if connection.link.version == MQTT_5_0 and packet.qos > 0:
-        _acknowledge(
-            connection, PACKET_PUBACK if packet.qos == 1 else PACKET_PUBREC, packet.packet_id, reason_code)
-    else:
+    cdef uint8_t packet_type = PACKET_PUBACK if packet.qos == 1 else PACKET_PUBREC
+    cdef Bytes reason_string
+    cdef Py_ssize_t size
+    cdef uint8_t *out
+    if connection.link.version != MQTT_5_0 or packet.qos == 0:
         connection_close(connection, reason_code, detail, True)
+        return False
+    reason_string = _reason_string(connection, detail)
+    size = size_publish_refusal(reason_string)
+    # [MQTT-3.4.2-2], [MQTT-3.5.2-2]
+    if reason_string.size == 0 or not _is_within_maximum(connection, size):
+        _acknowledge(connection, packet_type, packet.packet_id, reason_code)
+        return False
+    out = outbox_reserve(&connection.link.outbox, <uint32_t> size)
+    if out != NULL:
+        outbox_commit(&connection.link.outbox, <uint32_t> encode_publish_refusal(
+            packet_type, packet.packet_id, reason_code, reason_string, out))
     return False
 
 
@@ -140,8 +168,6 @@ cdef bint _is_topic_allowed(Connection *connection, const PublishPacket *packet)
 
 cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept nogil:
     cdef const Settings *settings = &connection.tenant.settings
-    if packet.topic_alias != 0 and not _resolve_alias(connection, packet):
-        return False
     if packet.qos > settings.maximum_qos:
         connection_close(connection, REASON_QOS_NOT_SUPPORTED, b"QoS above MaximumQoS", True)
         return False
@@ -155,7 +181,7 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
     if (
         packet.payload_format_indicator
         and settings.payload_format_validation_enabled
-        and not is_utf8(packet.payload.data, packet.payload.size)
+        and not is_utf8_payload(packet.payload.data, packet.payload.size)
     ):
         return _refuse_publish(connection, packet, REASON_PAYLOAD_FORMAT_INVALID, b"the payload is not UTF-8")
     return True
@@ -198,6 +224,9 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
         connection_close(connection, <uint8_t> reason, detail, True)
         return
     tenant.counters.messages_received += 1
+    # First, for the alias holds from now on, whatever becomes of the message.
+    if packet.topic_alias != 0 and not _resolve_alias(connection, &packet):
+        return
     if packet.qos == 2 and packet_ids_has(&session.received, packet.packet_id):
         # Sent again before it was released: it has been handed out already [MQTT-4.3.3-10].
         _acknowledge(connection, PACKET_PUBREC, packet.packet_id, REASON_SUCCESS)
@@ -272,22 +301,26 @@ cdef void _handle_acknowledgement(Connection *connection, const Frame *frame, co
 # SUBSCRIBE and UNSUBSCRIBE
 
 cdef uint8_t _subscribe_one(
-    Connection *connection, const SubscriptionRequest *request, uint32_t subscription_id
+    Connection *connection, const SubscriptionRequest *request, uint32_t subscription_id, const char **detail
 ) noexcept nogil:
-    """The reason code of one topic filter."""
+    """The reason code of one topic filter; *detail says why it failed."""
     cdef Session *session = connection.link.session
     cdef const Settings *settings = &connection.tenant.settings
     cdef ParsedFilter parsed
     cdef uint8_t qos = request.qos
     cdef uint8_t flags = 0
+    cdef TopicError error
     cdef int result
-    if parse_topic_filter(
-        request.topic_filter.data, request.topic_filter.size, &settings.topic_limits, &parsed
-    ) != TOPIC_OK:
+    error = parse_topic_filter(
+        request.topic_filter.data, request.topic_filter.size, &settings.topic_limits, &parsed)
+    if error != TOPIC_OK:
+        detail[0] = describe_topic_error(error)
         return REASON_TOPIC_FILTER_INVALID
     if parsed.share_kind != SHARE_NONE and not settings.shared_subscription_enabled:
+        detail[0] = b"SharedSubscriptionEnabled is off"
         return REASON_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
     if parsed.has_wildcard and not settings.wildcard_subscription_enabled:
+        detail[0] = b"WildcardSubscriptionEnabled is off"
         return REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
     if qos > settings.maximum_qos:
         qos = settings.maximum_qos
@@ -296,9 +329,14 @@ cdef uint8_t _subscribe_one(
     if request.retain_as_published:
         flags |= RETAIN_AS_PUBLISHED
     result = session_subscribe(session, &parsed, qos, flags, request.retain_handling, subscription_id)
-    if result == SUBSCRIBE_TOO_MANY or result == SUBSCRIBE_GROUP_FULL:
+    if result == SUBSCRIBE_TOO_MANY:
+        detail[0] = b"more topic filters than MaxTopicFiltersPerInbox"
+        return REASON_QUOTA_EXCEEDED
+    if result == SUBSCRIBE_GROUP_FULL:
+        detail[0] = b"more members than MaxSharedGroupMembers"
         return REASON_QUOTA_EXCEEDED
     if result == SUBSCRIBE_NO_MEMORY:
+        detail[0] = b"out of memory"
         return REASON_UNSPECIFIED_ERROR
     # Shared subscriptions get no retained messages [MQTT5 4.8.2]; else as Retain Handling says [MQTT-3.3.1-9 to 11].
     if parsed.share_kind == SHARE_NONE and (
@@ -311,17 +349,23 @@ cdef uint8_t _subscribe_one(
 
 
 cdef void _send_suback(
-    Connection *connection, uint8_t packet_type, uint16_t packet_id, const uint8_t *reason_codes, uint16_t count
+    Connection *connection, uint8_t packet_type, uint16_t packet_id, const uint8_t *reason_codes, uint16_t count,
+    const char *detail
 ) noexcept nogil:
-    cdef Bytes no_reason
-    cdef uint32_t size
+    """detail is about the first topic filter that failed; NULL when none did."""
+    cdef uint8_t version = connection.link.version
+    cdef Bytes reason_string = _reason_string(connection, detail)
+    cdef Py_ssize_t size = size_suback(packet_type, count, reason_string, version)
     cdef uint8_t *out
-    memset(&no_reason, 0, sizeof(Bytes))
-    size = <uint32_t> size_suback(packet_type, count, no_reason, connection.link.version)
-    out = outbox_reserve(&connection.link.outbox, size)
+    if reason_string.size > 0 and not _is_within_maximum(connection, size):
+        reason_string.data = NULL  # [MQTT-3.9.2-1], [MQTT-3.11.2-1]
+        size = size_suback(packet_type, count, reason_string, version)
+    if not _is_within_maximum(connection, size):
+        return  # A client that cannot be answered [MQTT-3.1.2-24].
+    out = outbox_reserve(&connection.link.outbox, <uint32_t> size)
     if out != NULL:
         outbox_commit(&connection.link.outbox, <uint32_t> encode_suback(
-            packet_type, packet_id, reason_codes, count, no_reason, connection.link.version, out))
+            packet_type, packet_id, reason_codes, count, reason_string, version, out))
 
 
 cdef void _handle_subscribe(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
@@ -329,6 +373,7 @@ cdef void _handle_subscribe(Connection *connection, const Frame *frame, const ui
     cdef SubscriptionRequest request
     cdef const char *detail = NULL
     cdef int reason = decode_subscribe(body, frame.body_size, connection.link.version, &packet, &detail)
+    cdef const char *failure
     cdef uint8_t *reason_codes
     cdef uint16_t count = 0
     cdef Bytes rest
@@ -350,18 +395,22 @@ cdef void _handle_subscribe(Connection *connection, const Frame *frame, const ui
     forget_recent_topic(&connection.shard.world)
     rest = packet.filters
     while next_subscription(&rest, connection.link.version, &request):
-        reason_codes[count] = _subscribe_one(connection, &request, packet.subscription_id)
+        failure = NULL
+        reason_codes[count] = _subscribe_one(connection, &request, packet.subscription_id, &failure)
         count += 1
-    _send_suback(connection, PACKET_SUBACK, packet.packet_id, reason_codes, count)
+        if detail == NULL:
+            detail = failure
+    _send_suback(connection, PACKET_SUBACK, packet.packet_id, reason_codes, count, detail)
     free(reason_codes)
 
 
-cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter) noexcept nogil:
+cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter, const char **detail) noexcept nogil:
     cdef Session *session = connection.link.session
     cdef ParsedFilter parsed
-    if parse_topic_filter(
-        topic_filter.data, topic_filter.size, &connection.tenant.settings.topic_limits, &parsed
-    ) != TOPIC_OK:
+    cdef TopicError error = parse_topic_filter(
+        topic_filter.data, topic_filter.size, &connection.tenant.settings.topic_limits, &parsed)
+    if error != TOPIC_OK:
+        detail[0] = describe_topic_error(error)
         return REASON_TOPIC_FILTER_INVALID
     if parsed.share_kind == SHARE_NONE and subscription_find(session, &parsed) != NULL:
         # What is still to come of its retained messages must not come any more [MQTT-3.10.4-2].
@@ -373,6 +422,7 @@ cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const 
     cdef UnsubscribePacket packet
     cdef const char *detail = NULL
     cdef int reason = decode_unsubscribe(body, frame.body_size, connection.link.version, &packet, &detail)
+    cdef const char *failure
     cdef uint8_t *reason_codes
     cdef uint16_t count = 0
     cdef Bytes rest, topic_filter
@@ -390,9 +440,12 @@ cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const 
     forget_recent_topic(&connection.shard.world)
     rest = packet.filters
     while next_topic_filter(&rest, &topic_filter):
-        reason_codes[count] = _unsubscribe_one(connection, topic_filter)
+        failure = NULL
+        reason_codes[count] = _unsubscribe_one(connection, topic_filter, &failure)
         count += 1
-    _send_suback(connection, PACKET_UNSUBACK, packet.packet_id, reason_codes, count)
+        if detail == NULL:
+            detail = failure
+    _send_suback(connection, PACKET_UNSUBACK, packet.packet_id, reason_codes, count, detail)
     free(reason_codes)
 
 
@@ -419,11 +472,12 @@ cdef void _handle_disconnect(Connection *connection, const Frame *frame, const u
         connection_close(connection, <uint8_t> reason, detail, True)
         return
     if packet.has_session_expiry_interval:
-        expiry = packet.session_expiry_interval
+        # A tenant whose sessions all end with their connection has changed what the client asked for.
+        expiry = 0 if settings.force_transient else packet.session_expiry_interval
         if expiry != 0 and not session.is_persistent:
             connection_close(
                 connection, REASON_PROTOCOL_ERROR, b"Session Expiry Interval was 0 and cannot be set now", True)
-            return  # [MQTT-3.14.2-2]
+            return  # [MQTT5 3.14.2.2.2]
         if expiry > settings.max_session_expiry_seconds:
             expiry = settings.max_session_expiry_seconds
         elif expiry != 0 and expiry < settings.min_session_expiry_seconds:
@@ -436,13 +490,16 @@ cdef void _handle_disconnect(Connection *connection, const Frame *frame, const u
 
 cdef void handle_packet(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
     cdef uint8_t packet_type = frame.packet_type
-    if packet_type == PACKET_PUBLISH:
+    # No header of two bytes is wrong.
+    if packet_type == PACKET_PUBLISH and frame.header_size == 2:
         _handle_publish(connection, frame, body)
         return
     if not is_header_valid(frame, connection.link.version):
         connection_close(connection, REASON_MALFORMED_PACKET, b"malformed fixed header", True)
         return
-    if packet_type >= PACKET_PUBACK and packet_type <= PACKET_PUBCOMP:
+    if packet_type == PACKET_PUBLISH:
+        _handle_publish(connection, frame, body)
+    elif packet_type >= PACKET_PUBACK and packet_type <= PACKET_PUBCOMP:
         _handle_acknowledgement(connection, frame, body)
     elif packet_type == PACKET_PINGREQ:
         _handle_pingreq(connection, frame)

@@ -69,6 +69,11 @@ cdef Py_ssize_t encode_publish(const OutgoingPublish *packet, uint8_t version, u
 cdef Py_ssize_t encode_acknowledgement(
     uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, uint8_t version, uint8_t *out) noexcept nogil
 
+# A PUBACK or PUBREC of 5.0 that says in words why a message was refused; reason_string is not empty.
+cdef Py_ssize_t size_publish_refusal(Bytes reason_string) noexcept nogil
+cdef Py_ssize_t encode_publish_refusal(
+    uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, Bytes reason_string, uint8_t *out) noexcept nogil
+
 cdef Py_ssize_t size_connack(const OutgoingConnack *packet, uint8_t version) noexcept nogil
 cdef Py_ssize_t encode_connack(const OutgoingConnack *packet, uint8_t version, uint8_t *out) noexcept nogil
 

@@ -208,6 +208,31 @@ cdef inline Py_ssize_t put_fixed_header(uint8_t *out, uint8_t packet_type, Py_ss
     return 1 + put_variable(place(out, 1), body_size)
 
 
+cdef Py_ssize_t put_publish_refusal(
+        uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, const Bytes *reason_string,
+        uint8_t *out) noexcept nogil:
+    cdef Py_ssize_t properties_size = put_bytes_property(NULL, PROPERTY_REASON_STRING, reason_string)
+    cdef Py_ssize_t body_size = 3 + size_variable_integer(<uint32_t> properties_size) + properties_size
+    cdef Py_ssize_t size = put_fixed_header(out, packet_type, body_size)
+    if out == NULL:
+        return size + body_size
+    write_two_bytes(out + size, packet_id)  # [MQTT-2.2.1-5]
+    out[size + 2] = reason_code
+    size += 3
+    size += put_variable(out + size, properties_size)
+    return size + put_bytes_property(out + size, PROPERTY_REASON_STRING, reason_string)
+
+
+cdef Py_ssize_t size_publish_refusal(Bytes reason_string) noexcept nogil:
+    return put_publish_refusal(0, 0, 0, &reason_string, NULL)
+
+
+cdef Py_ssize_t encode_publish_refusal(
+        uint8_t packet_type, uint16_t packet_id, uint8_t reason_code, Bytes reason_string,
+        uint8_t *out) noexcept nogil:
+    return put_publish_refusal(packet_type, packet_id, reason_code, &reason_string, out)
+
+
 # CONNACK
 
 
