@@ -16,6 +16,8 @@ What differs from hypercorn's own TCPServer, and why:
 These are private parts of hypercorn: pyproject.toml pins its minor version, tests/api/test_http_server.py tries each.
 """
 
+from contextlib import suppress
+
 import h11
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -31,7 +33,7 @@ from .answers import TEXT, RequestRefused, describe_status
 from .parameters import make_request_id
 
 READ_SIZE = 65536  # bytes
-WRITE_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 5.0
 LINGER_S = 1.0
 HTTP_VERSIONS = (b"1.0", b"1.1")
 TARGETS = (b"/", b"http://", b"https://")  # The others are for proxies and for no resource in particular.
@@ -75,8 +77,11 @@ class Http11(H11Protocol):
         ]
         answer = (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
         # In one piece: the task of the request may be writing its own answer, which then comes to nothing.
-        data = b"".join(self.connection.send(event) or b"" for event in answer)
-        await self.send(RawData(data=data))
+        data = bytearray()
+        with suppress(h11.LocalProtocolError):  # The answer to HEAD has no body.
+            for event in answer:
+                data += self.connection.send(event) or b""
+        await self.send(RawData(data=bytes(data)))
 
 
 class HttpConnection(TCPServer):
@@ -119,6 +124,10 @@ class HttpConnection(TCPServer):
             pass  # The client is gone.
         finally:
             await trio.aclose_forcefully(self.stream)
+
+    def cut_off(self) -> None:
+        """End the connection now, also what is shielded from cancellation."""
+        self.stream.socket.close()
 
     async def protocol_send(self, event: Event) -> None:
         """What the protocol wants done with the socket.

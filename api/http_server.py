@@ -47,10 +47,14 @@ class HttpServer:
         self._connections_limit = section.connections_limit
         self._listener = listener
         self._stop_requested = trio.Event()
-        self.connection_count = 0
+        self._connections: set[HttpConnection] = set()
         self.refused_count = 0  # connections above the limit
         self.failed_count = 0  # connections that ended by an error of ours or of a library
         self.restart_count = 0
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
 
     def stop(self) -> None:
         """Accept no more, let requests in work finish for STOP_GRACE_S, end."""
@@ -97,8 +101,15 @@ class HttpServer:
                 # Idle connections see this and end; requests in work get the grace.
                 await context.terminated.set()
                 connections.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
+                background.start_soon(self._cut_off)
             await lifespan.wait_for_shutdown()
             background.cancel_scope.cancel()
+
+    async def _cut_off(self) -> None:
+        """Answers that are being written are shielded; a client that does not read them must not hold up a stop."""
+        await trio.sleep(STOP_GRACE_S)
+        for connection in self._connections:
+            connection.cut_off()
 
     async def _serve_connection(self, context: WorkerContext, stream: trio.SocketStream) -> None:
         """The one guard around a connection."""
@@ -106,11 +117,12 @@ class HttpServer:
             self.refused_count += 1
             await trio.aclose_forcefully(stream)
             return
-        self.connection_count += 1
+        connection = HttpConnection(self._app, self._config, context, stream)
+        self._connections.add(connection)
         try:
             with trio.CancelScope() as scope:
                 try:
-                    await HttpConnection(self._app, self._config, context, stream).run()
+                    await connection.run()
                 except trio.Cancelled:
                     # A cancellation that a library let out of its scope would cancel every other connection.
                     scope.cancel()
@@ -119,7 +131,7 @@ class HttpServer:
             self.failed_count += 1
             _log.exception("http_connection_failed")
         finally:
-            self.connection_count -= 1
+            self._connections.remove(connection)
             await trio.aclose_forcefully(stream)
 
 

@@ -34,9 +34,11 @@ class Admission:
         self._immediate = authenticator if isinstance(authenticator, ImmediateAuthenticator) else None
         self._timeout_s = section.timeout_s
         self._in_work_limit = section.in_work_limit
+        self._is_busy = False
         self.in_work_count = 0
         self.admitted_count = 0
         self.refused_count = 0
+        self.busy_count = 0  # of the refused: because too many decisions waited
         self.failed_count = 0  # of the refused: by an error or a missed deadline of the authenticator
 
     async def handle(self, request: ConnectRequested, nursery: trio.Nursery) -> None:
@@ -53,6 +55,10 @@ class Admission:
                 await self._tell(request, decision)
                 return
         if self.in_work_count >= self._in_work_limit:
+            self.busy_count += 1
+            if not self._is_busy:  # Once, not for each client of a storm.
+                self._is_busy = True
+                _log.warning("authentication_busy", in_work_limit=self._in_work_limit)
             await self._tell(request, _BUSY)
             return
         self.in_work_count += 1
@@ -67,6 +73,7 @@ class Admission:
             decision = self._fail(request, "authenticator_failed")
         finally:
             self.in_work_count -= 1
+            self._is_busy = False
         await self._tell(request, decision or self._fail(request, "authenticator_late"))
 
     async def _tell(self, request: ConnectRequested, decision: Decision) -> None:
@@ -94,7 +101,10 @@ class Admission:
         elif isinstance(decision, Refused):
             self._engine.refuse(request.connection, decision.reason_code, decision.reason_string)
             self.refused_count += 1
-            _log.info("connect_refused", peer=request.peer, client_id=request.client_id, reason=decision.reason_string)
+            if decision is not _BUSY:
+                _log.info(
+                    "connect_refused", peer=request.peer, client_id=request.client_id, reason=decision.reason_string
+                )
         else:
             raise TypeError(f"an authenticator decided {decision!r}")
 

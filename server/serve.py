@@ -64,7 +64,7 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
         async with open_broker(config) as broker, front(broker, api_listener) as api_address:
             _yield_to_shards()
             _log.info("server_started", mqtt=str(broker.mqtt_address), api=str(api_address), **about)
-            _warn_of_memory(config)
+            _warn(config)
             print(f"ready mqtt={broker.mqtt_address} api={api_address}", flush=True)
             received = await anext(signals)
             _log.info("stop_requested", signal=signal.Signals(received).name)
@@ -74,13 +74,20 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
         _log.info("server_stopped")
 
 
-def _warn_of_memory(config: Config) -> None:
+def _warn(config: Config) -> None:
+    """Say at each start what an operator may not have meant."""
     if not config.data.is_memory:
         _log.warning(
             "data_kept_in_memory",
             dir=config.data.dir,
             message="this version has no durable storage: nothing is written to the directory, sessions and retained "
             "messages end with the process",
+        )
+    if not (config.mqtt.bind.is_loopback and config.api.bind.is_loopback):
+        _log.warning(
+            "open_to_everybody",
+            authentication=config.authentication.kind,
+            message="whoever reaches these addresses may publish and subscribe as any user of any tenant",
         )
 
 

@@ -13,6 +13,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from rookery.api import http_server
 from rookery.api.http_connection import HttpConnection
 from rookery.api.http_server import HttpServer, open_http_server
+from rookery.server.broker import ShardFailed
 from rookery.server.listeners import address_of, open_listener
 from support.own_broker import make_config
 from support.service import Service, service_with
@@ -46,6 +47,10 @@ MALFORMED: dict[str, tuple[bytes, bytes]] = {
     ),
     "encoding and length on a get": (
         b"GET /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 400 ",
+    ),
+    "length and encoding on a head": (
+        b"HEAD /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 400 ",
     ),
     "two lengths": (
@@ -155,7 +160,7 @@ async def test_malformed_input_is_answered_and_harms_nobody(service: Service, se
         head, _, body = received.partition(b"\r\n\r\n")
         assert b"\r\nreq_id: " in head
         assert b"\r\ncontent-type: text/plain" in head
-        assert body
+        assert bool(body) is not sent.startswith(b"HEAD")
         assert b"<" not in body
     await expect_all_is_well(service)
     assert (service.server.failed_count, service.server.restart_count) == (0, 0)
@@ -375,6 +380,18 @@ async def answer_nothing(scope: Scope, receive: ASGIReceiveCallable, send: ASGIS
 # The end.
 
 
+async def test_shard_that_dies_takes_the_http_side_with_it() -> None:
+    async def end_the_shard_behind_its_back() -> None:
+        async with service_with(server={"stop_grace_s": 0.1}) as service, await service.open_stream() as stream:
+            await stream.send_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            await stream.receive_some()
+            service.broker._engine.stop(0)
+            await trio.sleep_forever()
+
+    with pytest.raises(ShardFailed), trio.fail_after(10):
+        await end_the_shard_behind_its_back()
+
+
 async def test_request_in_work_is_finished_at_the_end_and_no_other_is_accepted() -> None:
     answers: list[httpx.Response] = []
     async with trio.open_nursery() as nursery, service_with() as service:
@@ -415,6 +432,26 @@ async def test_request_that_takes_too_long_is_cut_off_at_the_end(
             stopped_at = trio.current_time()
         assert trio.current_time() - stopped_at <= http_server.STOP_GRACE_S
         await stream.aclose()
+
+
+async def test_client_that_does_not_read_does_not_hold_the_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rookery.api.http_connection.WRITE_TIMEOUT_S", 600)
+    monkeypatch.setattr(http_server, "STOP_GRACE_S", 0.1)
+    with trio.fail_after(5):
+        async with service_with() as service, await service.open_stream() as stream:
+            is_asked = trio.Event()
+
+            @service.app.get("/large")
+            async def large() -> bytes:
+                is_asked.set()
+                return bytes(20_000_000)
+
+            await stream.send_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+            await is_asked.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            service.server.stop()
+            await wait_until(lambda: service.server.connection_count == 0)
+        assert service.server.failed_count == 0
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
