@@ -51,7 +51,6 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
     cdef Py_ssize_t consumed = 0
     cdef Frame frame
     cdef int result
-    forget_recent_topic(&connection.shard.world)
     while consumed < size and _is_consuming(connection, generation):
         if connection.state == CONNECT_DUE and data[consumed] >> 4 != PACKET_CONNECT:
             connection_drop(connection)  # [MQTT-3.1.0-1]
@@ -76,6 +75,8 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
         else:
             _handle_first(connection, &frame, data + consumed + frame.header_size)
         consumed += frame.header_size + frame.body_size
+    # The topic lies in data, whose bytes go now.
+    forget_recent_topic(&connection.shard.world)
     return consumed
 
 
@@ -206,7 +207,9 @@ cdef void connection_resume(Connection *connection) noexcept nogil:
         connection.partial_capacity = 0
         _consume_and_keep(connection, kept, size)
         free(kept)
-    if connection.generation != generation or connection.transport != TRANSPORT_MEMORY:
+    if connection.generation != generation or connection.state == CONNECTION_FREE:
+        return
+    if connection.transport != TRANSPORT_MEMORY:
         return
     if connection.is_reading and memory_link_is_readable(connection.memory):
         connection_readable(connection)
