@@ -243,6 +243,8 @@ cdef Route *group_pick(SharedGroup *group, uint64_t publisher) noexcept nogil:
     cdef bint best_online = False
     if group.is_ordered:
         return _pick_ordered(group, publisher)
+    if group.turn >= group.member_count:
+        group.turn = 0  # Members behind it have left.
     for step in range(group.member_count):
         index = group.turn + step
         if index >= group.member_count:

@@ -149,3 +149,29 @@ def test_will_reaches_subscribers_of_every_shard(broker: Broker) -> None:
         reader.subscribe("will", qos=1)
     broker.connect("dying", will=Will(topic="will", payload=b"gone", qos=1)).drop()
     assert [reader.take_message().payload for reader in readers] == [b"gone"] * 6
+
+
+def test_group_goes_on_when_the_members_whose_turn_it_was_have_left(broker: Broker) -> None:
+    members = [broker.connect(f"member {number}") for number in range(6)]
+    for member in members:
+        member.subscribe("$share/group/a")
+    writer = broker.connect("writer")
+    for _ in range(5):
+        writer.publish("a", b"x")
+    for member in members[1:]:
+        member.drop()
+    members[0].take_messages()
+    for _ in range(3):
+        writer.publish("a", b"y")
+    assert [message.payload for message in members[0].take_messages()] == [b"y"] * 3
+
+
+def test_session_with_an_assigned_client_identifier_is_found_again(broker: Broker) -> None:
+    for _ in range(6):
+        client = broker.open()
+        assigned = client.connect(session_expiry_interval=100).assigned_client_id
+        assert assigned is not None
+        assert broker.session(assigned) is not None
+        client.drop()
+        again = broker.open()
+        assert again.connect(client_id=assigned, clean_start=False, session_expiry_interval=100).session_present
