@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from quart import Response
+from werkzeug.exceptions import HTTPException
+
 from rookery.core.topics.names import InvalidTopic
 from rookery.server.broker import BrokerBusy, BrokerLate, BrokerStopping
-from werkzeug.exceptions import HTTPException
 
 from .parameters import BadParameter
 

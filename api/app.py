@@ -9,10 +9,11 @@ import structlog
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Response, g, request
 from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
 from rookery.server.broker import Broker
 from rookery.server.config import ApiSection
 from rookery.server.log import get_logger
-from werkzeug.exceptions import HTTPException
 
 from .answers import (
     ERROR_TYPES,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from rookery.server.exit_code import ExitCode
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """`GET /healthz` and `GET /readyz`: for those who start, watch and route to the process."""
 
 from quart import Blueprint, Response, jsonify
+
 from rookery.server.broker import Broker
 
 PATHS = ("/healthz", "/readyz")

@@ -24,6 +24,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
+
 from rookery.server.config import ApiSection
 from rookery.server.log import get_logger
 from rookery.server.nurseries import only_error

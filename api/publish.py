@@ -1,6 +1,7 @@
 """`POST /pub`: publish a message to the subscribers of a tenant."""
 
 from quart import Blueprint, Response, jsonify, request
+
 from rookery.server.broker import Broker
 from rookery.server.config import ApiSection
 

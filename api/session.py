@@ -3,6 +3,7 @@
 import json
 
 from quart import Blueprint, Response, jsonify, request
+
 from rookery.core.events import SessionInfo
 from rookery.server.broker import Broker
 

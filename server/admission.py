@@ -8,6 +8,7 @@ wrong refuses the client: an authenticator that raises, hangs, or answers with s
 import json
 
 import trio
+
 from rookery.core.engine import Engine, EngineBusy
 from rookery.core.events import ConnectRequested
 from rookery.core.wire.spec import ReasonCode

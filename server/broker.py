@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 
 import trio
+
 from rookery.core.engine import Engine, EngineBusy
 from rookery.core.events import ConnectRequested, PublishOutcome, Reply, SessionInfo, ShardStatistics, ShardStopped
 from rookery.core.settings import TenantSettings

@@ -32,6 +32,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     TomlConfigSettingsSource,
 )
+
 from rookery.core.settings import SETTINGS_BY_NAME, SettingError
 
 from .config import Config, Contradiction, KeyPath, TenantSection

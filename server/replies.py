@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from itertools import count
 
 import trio
+
 from rookery.core.events import PublishOutcome, Reply, SessionInfo, ShardStatistics
 
 Answer = PublishOutcome | SessionInfo | ShardStatistics | int | None

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 import trio
+
 from rookery.server.broker import BrokerBusy, BrokerLate, BrokerStopping
 from support.service import Service, service_with
 

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from rookery.api.cli import main
 from rookery.server.exit_code import ExitCode
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
 from rookery.api import http_server
 from rookery.api.http_connection import HttpConnection
 from rookery.api.http_server import HttpServer, open_http_server

@@ -1,6 +1,7 @@
 """Header parameters: how they are found, decoded and refused."""
 
 import pytest
+
 from rookery.api.parameters import (
     CLIENT_ID,
     CLIENT_TYPE,

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+
 from support.service import Service, service_with
 
 TEXT = "text/plain; charset=UTF-8"

@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from rookery.api.session import describe_client
 from rookery.core.events import SessionInfo
 from support.service import Service

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from rookery.bench import brokers
 from rookery.bench.brokers import Broker, BrokerError, launch, mosquitto, on_cpus
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rookery.bench.brokers import Broker
 from rookery.bench.compare import Case, Place, amount, as_json, compare, disturbance, judge, number, table
 from rookery.bench.measure import Figures, Times, measure, measure_ceiling

@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rookery.bench.histogram import LatencyHistogram
 
 WIDTH = 1 / 64

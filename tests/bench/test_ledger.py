@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rookery.bench.ledger import Ledger
 
 NOTHING_WRONG = {"missing": 0, "doubled": 0, "reordered": 0, "redelivered": 0}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+
 from rookery.bench import plan
 from rookery.bench.brokers import Broker
 from rookery.bench.load import Load

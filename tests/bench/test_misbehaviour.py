@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
+
 from rookery.bench import plan
 from rookery.bench.load import Load
 from rookery.bench.outcome import InvalidRun, LoadError

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rookery.bench.packets import (
     FILTERS_PER_SUBSCRIBE,
     NUMBER_DIGITS,

@@ -1,6 +1,7 @@
 """Plans: what a publisher sends reaches those that the plan names, by the rules of topic filters."""
 
 import pytest
+
 from rookery.bench import plan
 from rookery.bench.plan import Client, Plan
 

@@ -13,6 +13,7 @@ from clients.aiomqtt_client import Aiomqtt, asyncio_thread
 from clients.mqttjs_client import MqttJs, Node, node_process
 from clients.paho_client import Paho
 from clients.stranger import MQTT_3_1_1, MQTT_5_0, Options, Stranger
+
 from support.process import BrokerProcess
 
 Library = Callable[[Options], Stranger]

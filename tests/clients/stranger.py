@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
+
 from support.process import Address
 
 DEADLINE_S: Final = 10.0

@@ -2,6 +2,7 @@
 
 import pytest
 from clients.stranger import Connect, Message, only_3_1_1
+
 from support.process import fails_on_mosquitto
 
 BIG_PAYLOAD_SIZE = 200 * 1024  # bytes: many reads and writes of the broker, below its default limit of 256 KiB.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from support.process import Address, BrokerProcess, Process, fails_on_mosquitto, run_process
 
 BURST_COUNT: Final = 200

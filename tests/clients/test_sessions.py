@@ -5,6 +5,7 @@ from operator import methodcaller
 
 import pytest
 from clients.stranger import Connect, Message, Stranger, only_5_0
+
 from support.process import fails_on_mosquitto
 
 SESSION_TAKEN_OVER = 0x8E

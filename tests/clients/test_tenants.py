@@ -1,6 +1,7 @@
 """Tenants by user name, as the development authenticator reads it: `tenant/user`."""
 
 from clients.stranger import Connect, Message
+
 from support.process import rookery_only
 
 pytestmark = rookery_only

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from clients.stranger import Connect, Message, only_5_0
+
 from support.process import BROKER, Address, BrokerProcess
 
 

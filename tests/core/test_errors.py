@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+
 from rookery.core.errors import MalformedPacket, NotAuthorized, ProtocolError, QuotaExceeded
 from rookery.core.wire.spec import ReasonCode
 

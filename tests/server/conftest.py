@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+
 from rookery.server.broker import Broker
 from support.own_broker import broker_with
 

@@ -1,6 +1,7 @@
 """HOST:PORT."""
 
 import pytest
+
 from rookery.server.address import Address
 
 

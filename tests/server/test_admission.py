@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+
 from rookery.core.events import ConnectRequested
 from rookery.core.wire.spec import ReasonCode
 from rookery.server.auth.authenticator import Admitted, Decision, Refused

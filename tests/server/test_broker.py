@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 import trio
 import trio.testing
+
 from rookery.core.engine import Engine, EngineBusy
 from rookery.core.events import PublishOutcome
 from rookery.core.topics.names import InvalidTopic

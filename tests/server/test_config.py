@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+
 from rookery.core.settings import BIFROMQ, DEFAULT
 from rookery.server.address import Address
 from rookery.server.config import Config, KeyPath, default_shard_count

@@ -1,6 +1,7 @@
 """Usernames and who they are, as BifroMQ's development authenticator has it."""
 
 import pytest
+
 from rookery.core.events import ConnectRequested
 from rookery.server.auth import open_authenticator
 from rookery.server.auth.authenticator import Admitted, ImmediateAuthenticator

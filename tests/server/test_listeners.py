@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 from rookery.server.address import Address
 from rookery.server.listeners import AddressInUse, ListenError, address_of, open_listener
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from rookery.server.log import configure_log, get_logger
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+
 from rookery.server.nurseries import only_error
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+
 from rookery.core.settings import SETTINGS
 from rookery.server.config import Config
 from rookery.server.exit_code import ExitCode

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+
 from support.mqtt_client import connect, open_connection
 from support.process import (
     READY_DEADLINE_S,

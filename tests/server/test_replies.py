@@ -3,6 +3,7 @@
 import pytest
 import trio
 import trio.testing
+
 from rookery.core.events import PublishOutcome, Reply
 from rookery.server.replies import Replies
 

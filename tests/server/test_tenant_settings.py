@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rookery.core.settings import (
     BIFROMQ,
     DEFAULT,

@@ -7,7 +7,6 @@ from typing import Any
 from rookery.server.auth.authenticator import Authenticator
 from rookery.server.broker import Broker, open_broker
 from rookery.server.config import Config
-
 from support import mqtt_client
 from support.mqtt_client import Client
 

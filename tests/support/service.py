@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import trio
 from quart_trio import QuartTrio
+
 from rookery.api.app import create_app
 from rookery.api.http_server import HttpServer, open_http_server
 from rookery.server.address import Address
 from rookery.server.broker import Broker
 from rookery.server.listeners import address_of, open_listener
-
 from support import mqtt_client
 from support.mqtt_client import Client
 from support.own_broker import broker_with

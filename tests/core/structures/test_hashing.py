@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rookery.core.structures.hashing import siphash13
 
 MASK = 2**64 - 1

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from rookery.core.structures.id_map import IdDict
 
 MISSING = 0xFFFFFFFE

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from rookery.core.structures.packet_ids import PacketIds
 
 PACKET_ID_MAXIMUM = 65535

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from rookery.core.structures.reclaim import ReclaimOrder
 
 SHARD_COUNT = 3

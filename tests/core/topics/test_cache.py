@@ -5,6 +5,7 @@ import random
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
 from rookery.bench.topic_loops import Texts, add_all, match_all_cached, remove_all
 from rookery.core.topics.cache import TopicMatcher
 from rookery.core.topics.tree import TopicFilters

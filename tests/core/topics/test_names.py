@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from rookery.core.topics.names import InvalidTopic, ParsedTopicFilter, TopicRules
 
 LIMITS = {"topic_size_maximum": 40, "level_count_maximum": 6, "level_size_maximum": 10}

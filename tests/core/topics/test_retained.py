@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
 from rookery.core.topics.retained import RetainedMatches, RetainedTopics
 
 EMPTY_TREE_BYTES = 2_048

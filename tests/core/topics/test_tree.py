@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from rookery.bench.topic_loops import Texts, Watch, add_all, churn, match_all, remove_all, watch_matches
 from rookery.core.topics.names import InvalidTopic
 from rookery.core.topics.tree import TopicFilters

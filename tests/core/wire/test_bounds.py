@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rookery.core.errors import ProtocolError
 from rookery.core.wire.codec import decode_packet, is_utf8, is_utf8_payload
 from rookery.core.wire.packets import Packet

@@ -3,6 +3,7 @@
 from typing import Final
 
 import pytest
+
 from rookery.core.errors import MalformedPacket, ProtocolError
 from rookery.core.wire.codec import decode_packet, forward_publish
 from rookery.core.wire.packets import Publish, Subscribe, Unsubscribe

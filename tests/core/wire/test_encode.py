@@ -1,6 +1,7 @@
 """What a server sends: the golden packets, and what has no form on the wire."""
 
 import pytest
+
 from rookery.core.wire.codec import encode_packet
 from rookery.core.wire.packets import (
     Auth,

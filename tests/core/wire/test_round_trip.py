@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rookery.core.wire import packets
 from rookery.core.wire.codec import decode_packet, encode_packet
 from rookery.core.wire.spec import SESSION_EXPIRY_NEVER, ProtocolVersion, QoS, ReasonCode, RetainHandling

@@ -5,6 +5,7 @@ from enum import IntEnum
 from pathlib import Path
 
 import pytest
+
 from rookery.core.wire import spec
 
 DECLARATIONS = (Path(spec.__file__).parent / "spec.pxd").read_text()

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rookery.core.errors import MalformedPacket, ProtocolError
 from rookery.core.wire.codec import decode_packet, encode_packet, is_utf8, is_utf8_payload
 from rookery.core.wire.packets import Publish, Subscribe
