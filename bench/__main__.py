@@ -104,15 +104,16 @@ def main(
 
 def print_ceiling(times: Times, place: compare.Place) -> None:
     """What the generator reaches when the peer does nothing but copy."""
-    click.echo("| pairs | window | messages/s | p50 ms | p99 ms | generator busy |")
-    click.echo("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    click.echo("| pairs | window | messages/s | p50 ms | p99 ms | generator busy | waited for a CPU |")
+    click.echo("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with on_cpus((place.load_cpu,) if place.load_cpu is not None else None):
         for pairs, window in CEILINGS:
             cpu = place.broker_cpus[0] if place.broker_cpus else None
             figures = measure_ceiling(pairs, Traffic(window=window), times, cpu=cpu)
             click.echo(
                 f"| {pairs} | {window or 'none'} | {compare.amount(figures.rate)} | {compare.number(figures.p50_ms)} "
-                f"| {compare.number(figures.p99_ms)} | {compare.number(figures.load_percent)} % |"
+                f"| {compare.number(figures.p99_ms)} | {compare.number(figures.load_percent)} % "
+                f"| {compare.number(figures.load_wait_percent)} % |"
             )
 
 

@@ -62,8 +62,7 @@ cdef enum:
 
 cdef enum ConnectionState:
     CLOSED
-    CONNECTING          # TCP handshake
-    GREETING            # CONNECT sent, CONNACK awaited
+    GREETING            # from connect() to CONNACK
     READY
     LEAVING             # DISCONNECT sent, the broker's FIN awaited
 

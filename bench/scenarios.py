@@ -108,7 +108,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("replay-queued-q1", _pairs(100), _Q1, _faster(12), Method.REPLAY, messages=1000),
         Scenario("trickle-20k", _trickle(1000), _OPEN, _cheaper(0.75, floor=0.85) + _p99(1), rate=20_000),
         Scenario("trickle-5000-idle", _trickle(100, bystanders=5000), _OPEN, _cheaper(1), rate=1000),
-        Scenario("connects-64", _idle(64), Traffic(sources=8), _faster(1), Method.CONNECTS),
+        Scenario("connects-64", _idle(64), Traffic(), _faster(1), Method.CONNECTS),
         Scenario("idle-10k", _idle(10_000), _IDLE, _limit(Figure.MEMORY, 2 * _KIB), Method.IDLE),
         Scenario(
             "idle-100k",

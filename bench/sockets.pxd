@@ -73,7 +73,6 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_NONBLOCK
         SOCK_STREAM
         SOL_SOCKET
-        SO_ERROR
         SO_SNDBUF
 
     ctypedef uint32_t socklen_t
@@ -84,7 +83,6 @@ cdef extern from "<sys/socket.h>" nogil:
     int socket(int family, int kind, int protocol)
     int bind(int descriptor, const sockaddr *address, socklen_t size)
     int connect(int descriptor, const sockaddr *address, socklen_t size)
-    int getsockopt(int descriptor, int level, int option, void *value, socklen_t *size)
     int setsockopt(int descriptor, int level, int option, const void *value, socklen_t size)
     ssize_t recv(int descriptor, void *data, size_t size, int flags)
     ssize_t send(int descriptor, const void *data, size_t size, int flags)
