@@ -94,6 +94,17 @@ def test_installed_package_imports_from_its_environment(clean_python: Path, tmp_
     assert Path(where).is_relative_to(clean_python.parents[1])
 
 
+def test_every_module_of_the_tree_is_installed(clean_python: Path, tmp_path: Path) -> None:
+    tracked = subprocess.run(["git", "ls-files", "core", "server", "api"], cwd=ROOT, capture_output=True, check=True)
+    modules = {
+        "rookery." + ".".join(Path(name).with_suffix("").parts).removesuffix(".__init__")
+        for name in tracked.stdout.decode().split()
+        if name.endswith((".py", ".pyx"))
+    }
+    script = f"import importlib; [importlib.import_module(name) for name in {sorted(modules)!r}]"
+    run(clean_python, "-c", script, cwd=tmp_path)
+
+
 def test_folders_are_no_packages_of_their_own(clean_python: Path, tmp_path: Path) -> None:
     for name in ("core", "server", "api", "bench"):
         result = subprocess.run([clean_python, "-c", f"import {name}"], cwd=tmp_path, capture_output=True, check=False)
