@@ -3,6 +3,7 @@
 Every answer carries `req_id`, and so does every line that the log gets while a request is worked on.
 """
 
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -37,7 +38,8 @@ _log = get_logger(__name__)
 
 def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
     """The application that translates HTTP into calls of broker."""
-    app = QuartTrio("rookery.api", static_folder=None)
+    # Its folder is named because Quart would look for it by the place of the namespace `rookery`, which has none.
+    app = QuartTrio("rookery.api", static_folder=None, instance_path=str(Path(__file__).parent))
     # The framework's own bound on what it buffers of a body whose reader is slow; read_body has the tenant's.
     app.config.update(MAX_CONTENT_LENGTH=section.body_limit_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Answers read in the order they are written here.
