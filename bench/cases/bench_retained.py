@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from rookery.bench.retained_loops import RetainedFleet
 
 SEED = 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from rookery.bench.timer_loops import Connections
 
 TIMER_COUNT = 1_000_000

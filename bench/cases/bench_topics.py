@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from rookery.bench.topic_loops import (
     Texts,
     add_all,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from rookery.bench.cases_wire import check_utf8, decode_publishes, encode_publishes
 from rookery.core.wire.codec import decode_packet, encode_packet
 from rookery.core.wire.packets import Publish
