@@ -304,6 +304,10 @@ cdef struct Shard:
     uint8_t is_stopped
     uint64_t stop_at_ms        # connections that still linger then are cut
     uint64_t turns
+    uint64_t last_turn_us      # when the turn before ended
+    uint64_t flushed_bytes     # produced by the last turn
+    uint32_t pace_us           # average time between turns
+    uint32_t ready_average     # average of ready sockets per turn, fixed point: see turn.pyx
     SegmentPool pool
     FlushList flush_list
     PointerMap tenants         # hash of the id -> Tenant
