@@ -87,6 +87,7 @@ class Broker:
         self._replies: dict[int, Any] = {}
         self._next_request = 0
         self._next_shard = 0
+        self._running = set(range(shard_count))
 
     # Time.
 
@@ -96,8 +97,9 @@ class Broker:
         # A connection may be handed to another shard and a message mailed to a third one.
         while idle_turns < 2 * self.engine.shard_count + 1:
             is_idle = True
-            for shard in range(self.engine.shard_count):
-                self.engine.turn(shard, self.now_ms)
+            for shard in tuple(self._running):
+                if not self.engine.turn(shard, self.now_ms):
+                    self._running.discard(shard)
                 for event in self.engine.take_events(shard):
                     self._handle(event)
                     is_idle = False
@@ -142,9 +144,7 @@ class Broker:
     def session(self, client_id: str, *, user_id: str = USER, tenant_id: str = TENANT) -> SessionInfo | None:
         """The session of this client, online or not."""
         reply: SessionInfo | None = self._ask(
-            lambda request: self.engine.find_session(
-                request, tenant_id=tenant_id, user_id=user_id, client_id=client_id
-            )
+            lambda request: self.engine.find_session(request, tenant_id=tenant_id, user_id=user_id, client_id=client_id)
         )
         return reply
 
@@ -160,12 +160,17 @@ class Broker:
         """A counter or gauge of ShardStatistics over all shards."""
         return sum(int(getattr(statistics, name)) for statistics in self.statistics())
 
+    def stop(self, grace_s: float) -> None:
+        """The broker says good-bye to everybody and ends when all have heard it, or after the grace."""
+        self.engine.stop(grace_ms=round(grace_s * 1000))
+        self.settle()
+
     def close(self) -> None:
         """Everybody hangs up; nothing may be left of the connections."""
         for client in self._clients:
             client.drop()
         self.advance(2)  # those that the broker has closed and that took their last bytes meanwhile
-        connections = self.count("connections")
+        connections = self.count("connections") if self._running else 0
         self.engine.close()
         assert connections == 0, f"{connections} connections are left"
 
@@ -272,9 +277,7 @@ class Client:
     def subscribe(self, *topic_filters: str | Subscription, qos: int = 0, **fields: Any) -> Suback:
         """Subscribe with options and properties; retained messages that come with it stay to be taken."""
         options = {
-            name: fields.pop(name)
-            for name in ("no_local", "retain_as_published", "retain_handling")
-            if name in fields
+            name: fields.pop(name) for name in ("no_local", "retain_as_published", "retain_handling") if name in fields
         }
         subscriptions = tuple(
             Subscription(topic_filter, qos, **options) if isinstance(topic_filter, str) else topic_filter
@@ -377,9 +380,7 @@ def expel(
     witness.disconnect()
 
 
-def turn_away(
-    broker: Broker, bad: bytes | Connect, *, version: int = MQTT_5_0, reason_code: int | None = 0x81
-) -> None:
+def turn_away(broker: Broker, bad: bytes | Connect, *, version: int = MQTT_5_0, reason_code: int | None = 0x81) -> None:
     """A client that begins with this is not let in; it gets a CONNACK with reason_code, or none; nobody is touched.
 
     An earlier session of the client identifier `same` keeps its connection and what it subscribed to.

@@ -43,7 +43,12 @@ def connect(
 
 
 def publish(
-    topic: bytes, payload: bytes = b"", *, version: int = MQTT_5_0, flags: int = 0, packet_id: int = 0,
+    topic: bytes,
+    payload: bytes = b"",
+    *,
+    version: int = MQTT_5_0,
+    flags: int = 0,
+    packet_id: int = 0,
     properties: bytes = b"",
 ) -> bytes:
     """PUBLISH with these flags (DUP 8, QoS 2 and 4, RETAIN 1); a packet identifier is there if QoS is not 0."""
@@ -57,7 +62,10 @@ def publish(
 
 
 def subscribe(
-    *filters: tuple[bytes, int], version: int = MQTT_5_0, packet_id: int = 1, properties: bytes = b"",
+    *filters: tuple[bytes, int],
+    version: int = MQTT_5_0,
+    packet_id: int = 1,
+    properties: bytes = b"",
     first_byte: int = 0x82,
 ) -> bytes:
     """SUBSCRIBE with topic filters and their options as they shall be on the wire."""

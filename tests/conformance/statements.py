@@ -457,11 +457,10 @@ _MQTT_3_1_1: tuple[tuple[str, Party, str] | tuple[str, Party, str, str], ...] = 
 )
 
 
-def _read_rows(standard: str, rows: tuple[tuple[str, Party, str] | tuple[str, Party, str, str], ...]) -> list[Statement]:
-    return [
-        Statement(standard, row[0], row[1], row[2], row[3] if len(row) == 4 else None)
-        for row in rows
-    ]
+def _read_rows(
+    standard: str, rows: tuple[tuple[str, Party, str] | tuple[str, Party, str, str], ...]
+) -> list[Statement]:
+    return [Statement(standard, row[0], row[1], row[2], row[3] if len(row) == 4 else None) for row in rows]
 
 
 STATEMENTS: tuple[Statement, ...] = (*_read_rows(MQTT_5, _MQTT_5), *_read_rows(MQTT_3_1_1, _MQTT_3_1_1))

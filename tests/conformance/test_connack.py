@@ -1,6 +1,7 @@
 """CONNACK [MQTT5 3.2]: what is announced, and what refusals look like."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -281,7 +282,6 @@ def test_a_session_expiry_that_is_not_granted_is_told(
     assert connack.session_expiry_interval == granted
 
 
-def _keeping(version: int) -> dict[str, int]:
+def _keeping(version: int) -> dict[str, Any]:
     """What makes a session outlive its connection, beside clean_start=False."""
     return {"session_expiry_interval": 100} if version == MQTT_5_0 else {}
-

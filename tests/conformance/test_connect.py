@@ -36,6 +36,16 @@ NOT_CONNECT = {
 }
 
 
+def _remember_in(requests: list[ConnectRequested]) -> Callable[[ConnectRequested], Admitted]:
+    """A control plane that lets everybody in and keeps what it was asked."""
+
+    def decide(request: ConnectRequested) -> Admitted:
+        requests.append(request)
+        return Admitted()
+
+    return decide
+
+
 @pytest.mark.parametrize("data", NOT_CONNECT.values(), ids=NOT_CONNECT)
 def test_mqtt5_3_1_0_1_mqtt311_3_1_0_1_whoever_does_not_begin_with_connect_is_cut_off(
     broker: Broker, data: bytes
@@ -132,7 +142,7 @@ def test_mqtt311_3_1_2_22_a_password_without_user_name_is_refused(broker: Broker
 
 def test_five_takes_a_password_without_user_name(make_broker: Callable[..., Broker]) -> None:
     requests: list[ConnectRequested] = []
-    broker = make_broker(decide=lambda request: requests.append(request) or Admitted())
+    broker = make_broker(decide=_remember_in(requests))
     broker.connect("client", password=b"\x00\xff")
     assert (requests[0].username, requests[0].password) == (None, b"\x00\xff")
 
@@ -142,7 +152,7 @@ def test_mqtt5_3_1_3_1_mqtt311_3_1_3_1_all_fields_are_read_in_their_order(
     make_broker: Callable[..., Broker], version: int
 ) -> None:
     requests: list[ConnectRequested] = []
-    broker = make_broker(decide=lambda request: requests.append(request) or Admitted())
+    broker = make_broker(decide=_remember_in(requests))
     witness = broker.connect("witness")
     witness.subscribe("#")
     client = broker.open(version)
@@ -212,9 +222,7 @@ def test_every_packet_is_a_sign_of_life(broker: Broker) -> None:
 def test_mqtt5_3_1_3_3_mqtt311_3_1_3_3_a_connect_without_client_identifier_is_refused(
     broker: Broker, version: int
 ) -> None:
-    turn_away(
-        broker, raw.connect(version=version), version=version, reason_code=0x81 if version == MQTT_5_0 else None
-    )
+    turn_away(broker, raw.connect(version=version), version=version, reason_code=0x81 if version == MQTT_5_0 else None)
 
 
 @pytest.mark.parametrize("version", STANDARDS)

@@ -74,4 +74,4 @@ def test_three_x_takes_a_padded_remaining_length(broker: Broker) -> None:
     client.subscribe("a")
     client.send_bytes(b"\x30\x84\x00\x00\x01ax")
     assert client.take_message().payload == b"x"
-    assert MQTT_5_0 != client.version
+    assert client.version != MQTT_5_0
