@@ -40,7 +40,7 @@ cdef enum:
     # recv, so that broker and generator work at the same time also with one pair: against a peer that only copies,
     # window 1000, 16 KiB reach 40 % more than 64 KiB.
     OUTPUT_BYTES = 16 * 1024
-    # What bounds a publisher that has no window. The kernel would let it grow to 4 MiB, and a slow broker would then take
+    # What bounds a publisher without a window. The kernel would let it grow to 4 MiB, and a slow broker then takes
     # a minute for what is in the sockets when publishing stops.
     SEND_BUFFER_BYTES = 256 * 1024
     # Acknowledgements that go out in front of new messages.
