@@ -11,6 +11,7 @@ cdef struct Outcome:
     uint32_t matched       # sessions on this shard, shared groups counted once
     uint32_t queued        # of these: in an outbox or inbox
     uint32_t dropped
+    uint32_t groups        # shared groups that it reached: MaxGroupFanout bounds them
     uint64_t other_shards  # bit s: shard s has routes that match too; the caller hands the message over
 
 

@@ -67,7 +67,14 @@ cdef void _give_remote(World *world, Publication *publication, Membership *membe
 
 
 cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *outcome) noexcept nogil:
-    cdef const Route *member = group_pick(group, publication.publisher)
+    cdef const Route *member
+    if outcome.groups == group.tenant.settings.max_group_fanout:
+        outcome.matched += 1
+        outcome.dropped += 1
+        group.tenant.counters.messages_dropped += 1
+        return
+    outcome.groups += 1
+    member = group_pick(group, publication.publisher)
     if member == NULL:
         return
     if member.flags & IS_REMOTE:

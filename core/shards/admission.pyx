@@ -16,6 +16,7 @@ from rookery.core.shards.lifecycle cimport (
     session_finish,
 )
 from rookery.core.shards.mailbox cimport mail_put
+from rookery.core.shards.protocol cimport is_server_topic
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
     ATTACHED, EVENT_CONNECT_REQUESTED, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command,
@@ -262,7 +263,7 @@ cdef uint8_t _check_will(const Settings *settings, ConnectPacket *packet, const 
     if error != TOPIC_OK:
         detail[0] = describe_topic_error(error)
         return REASON_TOPIC_NAME_INVALID
-    if packet.will.topic.size >= 5 and memcmp(packet.will.topic.data, b"$SYS/", 5) == 0:
+    if is_server_topic(&packet.will.topic):
         detail[0] = b"$SYS belongs to the server"
         return REASON_NOT_AUTHORIZED
     if (

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcpy, memset, strlen
 
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
@@ -52,10 +52,6 @@ from rookery.core.wire.spec cimport (
     REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
 )
 from rookery.core.wire.text cimport is_utf8_payload
-
-cdef enum:
-    _SYSTEM_PREFIX_SIZE = 5  # "$SYS/"
-
 
 cdef void _acknowledge(
     Connection *connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code
@@ -152,17 +148,8 @@ cdef bint _is_topic_allowed(Connection *connection, const PublishPacket *packet)
     error = check_topic(packet.topic.data, packet.topic.size, &connection.tenant.settings.topic_limits)
     if error != TOPIC_OK:
         return _refuse_publish(connection, packet, REASON_TOPIC_NAME_INVALID, describe_topic_error(error))
-    if packet.topic.data[0] == c"$":
-        # Only the server speaks on $SYS; $share and $oshare are no topics.
-        if (
-            packet.topic.size >= _SYSTEM_PREFIX_SIZE
-            and memcmp(packet.topic.data, b"$SYS/", _SYSTEM_PREFIX_SIZE) == 0
-        ):
-            return _refuse_publish(connection, packet, REASON_NOT_AUTHORIZED, b"$SYS belongs to the server")
-        if packet.topic.size >= 7 and memcmp(packet.topic.data, b"$share/", 7) == 0 or (
-            packet.topic.size >= 8 and memcmp(packet.topic.data, b"$oshare/", 8) == 0
-        ):
-            return _refuse_publish(connection, packet, REASON_TOPIC_NAME_INVALID, b"a shared subscription is no topic")
+    if is_server_topic(&packet.topic):
+        return _refuse_publish(connection, packet, REASON_NOT_AUTHORIZED, b"$SYS belongs to the server")
     return True
 
 
