@@ -361,23 +361,23 @@ def expel(
     broker: Broker, bad: bytes | Packet, *, version: int = MQTT_5_0, reason_code: int = 0x81, **fields: Any
 ) -> None:
     """A client that sends this loses its connection, in 5.0 told why; its Will is published; nobody else is touched."""
-    witness = broker.connect("witness")
-    witness.subscribe("will/#", "witness")
+    bystander = broker.connect("bystander")
+    bystander.subscribe("will/#", "bystander")
     offender = broker.connect("offender", version=version, will=Will(topic="will/offender", payload=b"gone"), **fields)
     data = bad if isinstance(bad, bytes) else packets.encode(bad, version)
     # What follows in the same segment is not looked at any more.
-    offender.send_bytes(data + packets.encode(Publish(topic="witness", payload=b"too late"), version))
+    offender.send_bytes(data + packets.encode(Publish(topic="bystander", payload=b"too late"), version))
     farewell = offender.expect_closed()
     if version == MQTT_5_0:
         assert farewell is not None, "closed without DISCONNECT"
         assert farewell.reason_code == reason_code, farewell
     else:
         assert farewell is None
-    assert [message.payload for message in witness.take_messages()] == [b"gone"]
-    assert witness.is_open
-    witness.publish("witness", b"still here")
-    assert witness.take_message().payload == b"still here"
-    witness.disconnect()
+    assert [message.payload for message in bystander.take_messages()] == [b"gone"]
+    assert bystander.is_open
+    bystander.publish("bystander", b"still here")
+    assert bystander.take_message().payload == b"still here"
+    bystander.disconnect()
 
 
 def turn_away(broker: Broker, bad: bytes | Connect, *, version: int = MQTT_5_0, reason_code: int | None = 0x81) -> None:
