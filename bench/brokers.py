@@ -5,6 +5,7 @@ uses. It is started afresh for each run, on a free port, with the configuration 
 """
 
 import contextlib
+import getpass
 import os
 import re
 import select
@@ -36,6 +37,8 @@ max_queued_messages 0
 max_inflight_messages 65535
 # As all brokers here: without it small packets wait for Nagle's algorithm.
 set_tcp_nodelay true
+# Not another user: the kernel forgets to end a process with its parent when it changes its identity.
+user {user}
 # Its statistics on $SYS and its log cost a little, so it is relieved of them.
 sys_interval 0
 log_type none
@@ -109,7 +112,7 @@ def mosquitto(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
         config = Path(folder) / "mosquitto.conf"
         for attempt in range(1, PORT_ATTEMPTS + 1):
             port = _free_port()
-            config.write_text(MOSQUITTO_CONFIG.format(port=port))
+            config.write_text(MOSQUITTO_CONFIG.format(port=port, user=getpass.getuser()))
             process = stack.enter_context(_started([program, "-c", str(config)], cpus))
             try:
                 _await_port(process, port)
@@ -183,7 +186,9 @@ def _find_mosquitto() -> str:
 
 @contextlib.contextmanager
 def _started(command: Sequence[str], cpus: Sequence[int] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, ended at the latest when the context ends; its stderr lies in a file that `_last_words` reads."""
+    """A process that ends with the context, or with us if killed; `_last_words` tells what it wrote to stderr."""
+    if shutil.which("setpriv"):
+        command = ["setpriv", "--pdeathsig", "TERM", "--", *command]
     with tempfile.TemporaryFile() as complaints:
         with on_cpus(cpus):
             process = subprocess.Popen(

@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,31 @@ def test_mosquitto_is_gone_when_the_block_ends() -> None:
         assert broker.pid is not None
         assert is_alive(broker.pid)
     assert not is_alive(broker.pid)
+
+
+def test_mosquitto_is_gone_when_its_starter_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import signal\n"
+        "from rookery.bench.brokers import mosquitto\n"
+        "with mosquitto() as broker:\n"
+        "    print(broker.pid, flush=True)\n"
+        "    signal.pause()\n"
+    )
+    # Killed, it leaves its configuration behind.
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    starter = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    assert starter.stdout is not None
+    with starter.stdout:
+        pid = int(starter.stdout.readline())
+    # A descriptor of the process becomes readable when it ends, whoever its parent is.
+    descriptor = os.pidfd_open(pid)
+    try:
+        starter.kill()
+        starter.wait()
+        ended, _, _ = select.select([descriptor], [], [], 10)
+    finally:
+        os.close(descriptor)
+    assert ended
 
 
 def test_mosquitto_runs_where_it_is_told_to() -> None:
