@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from rookery.core.sessions.aliases cimport aliases_take_back, aliases_use
 from rookery.core.sessions.inbox cimport (
     Delivery, delivery_clear, inbox_clear, inbox_drop_oldest_qos0, inbox_pop, inbox_push,
 )
@@ -187,6 +188,63 @@ cdef inline uint32_t _header_size(uint32_t packet_size) noexcept nogil:
     return size
 
 
+cdef inline int _write_packet(Link *link, Publication *publication, const OutgoingPublish *packet) noexcept nogil:
+    """As _write, once it is known what goes into the packet."""
+    cdef Outbox *outbox = &link.outbox
+    cdef Message *message
+    cdef uint32_t size
+    cdef uint8_t *out
+    if publication.payload.size < REFERENCE_SIZE:
+        size = <uint32_t> size_publish(packet, link.version)
+        if link.maximum_packet_size != 0 and size > link.maximum_packet_size:
+            return 1
+        out = outbox_reserve(outbox, size)
+        if out == NULL:
+            return -1
+        outbox_commit(outbox, <uint32_t> encode_publish(packet, link.version, out))
+        return 0
+    size = <uint32_t> size_publish_head(packet, link.version)
+    if link.maximum_packet_size != 0 and size + publication.payload.size > link.maximum_packet_size:
+        return 1
+    message = publication_keep(publication)
+    if message == NULL:
+        return -1
+    out = outbox_reserve(outbox, size)
+    if out == NULL:
+        message_release(message)
+        return -1
+    outbox_commit(outbox, <uint32_t> encode_publish_head(packet, link.version, out))
+    # The bytes lie in the kept message: a publication borrows its payload from there or from the read buffer.
+    if outbox_refer(outbox, message, _kept_payload(message), message.payload_size) != 0:
+        # Half a packet cannot be taken back: the payload is copied after all.
+        message_release(message)
+        return _append_payload(outbox, publication)
+    message_release(message)
+    return 0
+
+
+cdef int _write_with_alias(
+    Link *link, Publication *publication, OutgoingPublish *packet, uint64_t now_ms
+) noexcept nogil:
+    """As _write, for a client that takes topic aliases."""
+    cdef bint is_known
+    cdef int result
+    packet.topic_alias = aliases_use(link.aliases, &publication.topic, now_ms, &is_known)
+    if packet.topic_alias == 0:
+        return _write_packet(link, publication, packet)
+    if is_known:
+        packet.topic.size = 0
+        return _write_packet(link, publication, packet)
+    result = _write_packet(link, publication, packet)
+    if result != 0:
+        aliases_take_back(link.aliases, packet.topic_alias)
+        if result == 1:
+            # It may be the alias that makes the packet too large.
+            packet.topic_alias = 0
+            result = _write_packet(link, publication, packet)
+    return result
+
+
 cdef int _write(
     Session *session, Link *link, Publication *publication, uint8_t qos, uint8_t retain, uint8_t dup,
     uint16_t packet_id, const uint32_t *subscription_ids, uint32_t subscription_id_count
@@ -196,10 +254,14 @@ cdef int _write(
     cdef Outbox *outbox = &link.outbox
     cdef OutgoingPublish packet
     cdef EncodedPublish *encoded
-    cdef Message *message
-    cdef uint32_t size
     cdef uint8_t *out
-    if publication.payload.size < REFERENCE_SIZE and publication.is_fanout and subscription_id_count == 0:
+    cdef int result
+    if (
+        publication.payload.size < REFERENCE_SIZE
+        and publication.is_fanout
+        and subscription_id_count == 0
+        and link.aliases == NULL
+    ):
         encoded = _encoded(publication, link, world, qos > 0)
         if encoded == NULL:
             return -1
@@ -223,32 +285,12 @@ cdef int _write(
         if link.version == MQTT_5_0:
             packet.subscription_ids = subscription_ids
             packet.subscription_id_count = subscription_id_count
-        if publication.payload.size < REFERENCE_SIZE:
-            size = <uint32_t> size_publish(&packet, link.version)
-            if link.maximum_packet_size != 0 and size > link.maximum_packet_size:
-                return 1
-            out = outbox_reserve(outbox, size)
-            if out == NULL:
-                return -1
-            outbox_commit(outbox, <uint32_t> encode_publish(&packet, link.version, out))
+        if link.aliases == NULL:
+            result = _write_packet(link, publication, &packet)
         else:
-            size = <uint32_t> size_publish_head(&packet, link.version)
-            if link.maximum_packet_size != 0 and size + publication.payload.size > link.maximum_packet_size:
-                return 1
-            message = publication_keep(publication)
-            if message == NULL:
-                return -1
-            out = outbox_reserve(outbox, size)
-            if out == NULL:
-                message_release(message)
-                return -1
-            outbox_commit(outbox, <uint32_t> encode_publish_head(&packet, link.version, out))
-            # The bytes lie in the kept message: a publication borrows its payload from there or from the read buffer.
-            if outbox_refer(outbox, message, _kept_payload(message), message.payload_size) != 0:
-                # Half a packet cannot be taken back: the payload is copied after all.
-                message_release(message)
-                return _append_payload(outbox, publication)
-            message_release(message)
+            result = _write_with_alias(link, publication, &packet, world.now_ms)
+        if result != 0:
+            return result
     session.tenant.counters.messages_sent += 1
     if outbox.size > OUTBOX_HIGH_BYTES and not link.is_slow:
         publication.congested = link

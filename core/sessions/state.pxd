@@ -17,6 +17,7 @@ A Session outlives connections. Link is what a session may know of its connectio
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.sessions.aliases cimport AliasTable
 from rookery.core.sessions.inbox cimport Inbox
 from rookery.core.sessions.inflight cimport Inflight
 from rookery.core.sessions.message cimport Message
@@ -128,6 +129,7 @@ cdef struct SharedGroup:         # the members of $share/{share_name}/{topic_fil
 cdef struct Link:                # the connection as its session sees it
     Outbox outbox
     Session *session             # attached session, or NULL
+    AliasTable *aliases          # topics that the client knows by an alias; NULL when it takes none; owned
     uint32_t maximum_packet_size  # that the client takes, bytes; 0 = no limit
     uint16_t receive_maximum     # that the client takes, 1 to 65535
     uint8_t version              # ProtocolVersion

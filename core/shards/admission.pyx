@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from rookery.core.sessions.aliases cimport ALIASES_MAXIMUM, aliases_new
 from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
 from rookery.core.sessions.session cimport session_attach, session_find, session_new, session_pump
 from rookery.core.sessions.settings cimport Settings
@@ -453,6 +454,10 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     connection.receive_maximum = <uint16_t> min(
         65535, settings.receiving_maximum + packet_ids_count(&session.received))
     connection.link.receive_maximum = packet.receive_maximum
+    if packet.topic_alias_maximum != 0 and settings.max_topic_alias != 0:
+        # No more than the client takes [MQTT-3.1.2-26]. Without memory for the table it gets none.
+        connection.link.aliases = aliases_new(
+            min(packet.topic_alias_maximum, settings.max_topic_alias, <uint16_t> ALIASES_MAXIMUM))
     session_attach(session, &connection.link)
     connack_send(connection, &connack, packet.protocol_version)
     free(connection.connect_body)

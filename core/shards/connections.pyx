@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
+from rookery.core.sessions.aliases cimport aliases_free
 from rookery.core.sessions.outbox cimport outbox_clear, outbox_init
 from rookery.core.sessions.state cimport TIMER_CONNECTION
 from rookery.core.shards.state cimport (
@@ -175,6 +176,8 @@ cdef void _forget_request(Connection *connection) noexcept nogil:
     free(connection.aliases)
     connection.aliases = NULL
     connection.alias_count = 0
+    aliases_free(connection.link.aliases)
+    connection.link.aliases = NULL
     free(connection.connect_body)
     connection.connect_body = NULL
     free(connection.partial)
