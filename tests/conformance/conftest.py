@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from conformance.broker import Broker
+from support.memory_broker import Broker
 
 
 @pytest.fixture

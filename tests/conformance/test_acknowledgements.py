@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, expel
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, expel
 from support.packets import (
     MQTT_3_1,
     MQTT_3_1_1,
@@ -19,6 +18,7 @@ from support.packets import (
     Pubrec,
     Pubrel,
 )
+from support.raw import STANDARDS
 
 FIRST_BYTES: dict[type, int] = {Puback: 0x40, Pubrec: 0x50, Pubrel: 0x62, Pubcomp: 0x70}
 

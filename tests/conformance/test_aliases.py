@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Client, expel
+from support import raw
+from support.memory_broker import Broker, Client, expel
 from support.packets import MQTT_5_0, Publish, Pubrec, encode
 
 # From the client to the broker.

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Refused, turn_away
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, Refused, turn_away
 from support.packets import (
     MQTT_3_1,
     MQTT_3_1_1,
@@ -20,6 +19,7 @@ from support.packets import (
     Subscription,
     Will,
 )
+from support.raw import STANDARDS
 
 
 @pytest.mark.parametrize("version", STANDARDS)

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Admitted, Broker, Refused, expel, turn_away
-from conformance.raw import STANDARDS, text
 from rookery.core.events import ConnectRequested
+from support import raw
+from support.memory_broker import Admitted, Broker, Refused, expel, turn_away
 from support.packets import (
     MQTT_3_1,
     MQTT_3_1_1,
@@ -25,6 +24,7 @@ from support.packets import (
     Will,
     encode,
 )
+from support.raw import STANDARDS, text
 
 NOT_CONNECT = {
     "PUBLISH": raw.publish(b"a", b"x"),

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Client
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, Client
 from support.packets import (
     MQTT_5_0,
     Acknowledgement,
@@ -21,6 +20,7 @@ from support.packets import (
     Pubrel,
     Subscription,
 )
+from support.raw import STANDARDS
 
 
 def _keep(broker: Broker, version: int, client_id: str = "client", **fields: Any) -> Client:

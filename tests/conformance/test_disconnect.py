@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, expel
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, expel
 from support.packets import MQTT_5_0, Connect, Disconnect, Publish, Will, encode
+from support.raw import STANDARDS
 
 CLIENT_REASONS = {0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99}
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Refused, expel
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, Refused, expel
 from support.packets import MQTT_5_0, Publish, Will, encode
+from support.raw import STANDARDS
 
 # One offence of each kind; each has a test of its own where it belongs.
 OFFENCES = {

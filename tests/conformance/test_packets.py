@@ -2,9 +2,8 @@
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, expel, turn_away
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, expel, turn_away
 from support.packets import (
     MQTT_5_0,
     Disconnect,
@@ -20,6 +19,7 @@ from support.packets import (
     Unsubscribe,
     encode,
 )
+from support.raw import STANDARDS
 
 # First bytes whose flags are reserved and are not what they must be.
 WRONG_FLAGS = {

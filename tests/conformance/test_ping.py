@@ -2,8 +2,8 @@
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, expel
+from support import raw
+from support.memory_broker import Broker, expel
 from support.packets import Pingreq, Pingresp
 
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Client, expel
-from conformance.raw import STANDARDS, text
+from support import raw
+from support.memory_broker import Broker, Client, expel
 from support.packets import (
     MQTT_3_1_1,
     MQTT_5_0,
@@ -22,6 +21,7 @@ from support.packets import (
     Will,
     encode,
 )
+from support.raw import STANDARDS, text
 
 
 def _persistent(version: int) -> dict[str, Any]:

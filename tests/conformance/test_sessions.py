@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Admitted, Broker, Client
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Admitted, Broker, Client
 from support.packets import MQTT_3_1_1, MQTT_5_0, Publish, Pubrec, Pubrel
+from support.raw import STANDARDS
 
 FOR_EVER = 0xFFFFFFFF
 

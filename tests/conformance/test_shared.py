@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Client
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, Client
 from support.packets import MQTT_5_0, Puback, Pubcomp, Pubrec, Pubrel
+from support.raw import STANDARDS
 
 KINDS = ("$share", "$oshare")
 

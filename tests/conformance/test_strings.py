@@ -2,10 +2,10 @@
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, expel
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, expel
 from support.packets import MQTT_5_0
+from support.raw import STANDARDS
 
 ILL_FORMED = {
     "a lone byte": b"a\xff",

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, expel
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, expel
 from support.packets import MQTT_3_1_1, MQTT_5_0, Suback, Subscribe, Subscription
+from support.raw import STANDARDS
 
 
 @pytest.mark.parametrize("version", STANDARDS)

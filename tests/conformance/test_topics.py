@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Client, expel
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, Client, expel
 from support.packets import MQTT_5_0, Publish
+from support.raw import STANDARDS
 
 # Topic filter, topics that match, topics that do not.
 MATCHES = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conformance import raw
+from support import raw
 from support.mqtt_client import connect
 from support.packets import MQTT_3_1_1, MQTT_5_0
 from support.process import BrokerProcess

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, expel
-from conformance.raw import STANDARDS
+from support import raw
+from support.memory_broker import Broker, expel
 from support.packets import (
     MQTT_5_0,
     Pubcomp,
@@ -19,6 +18,7 @@ from support.packets import (
     Unsuback,
     Unsubscribe,
 )
+from support.raw import STANDARDS
 
 
 @pytest.mark.parametrize("version", STANDARDS)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import raw
-from conformance.broker import Broker, Client, turn_away
-from conformance.raw import STANDARDS, text
+from support import raw
+from support.memory_broker import Broker, Client, turn_away
 from support.packets import MQTT_3_1_1, MQTT_5_0, Disconnect, Will
+from support.raw import STANDARDS, text
 
 FOR_EVER = 0xFFFFFFFF
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conformance.broker import Broker
+from support.memory_broker import Broker
 
 MakeBroker = Callable[..., Broker]
 

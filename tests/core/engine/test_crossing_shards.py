@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.broker import Broker
+from support.memory_broker import Broker
 from support.packets import MQTT_3_1_1, MQTT_5_0, Publish, Will
 
 MakeBroker = Callable[..., Broker]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.broker import Broker
+from support.memory_broker import Broker
 from support.packets import Puback, Publish
 
 MakeBroker = Callable[..., Broker]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from conformance.broker import Admitted, Broker, Client, Refused
 from rookery.core.events import ConnectRequested
 from support import packets
+from support.memory_broker import Admitted, Broker, Client, Refused
 from support.packets import (
     Connect,
     Disconnect,

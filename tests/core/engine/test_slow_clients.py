@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance.broker import Broker
 from support import packets
+from support.memory_broker import Broker
 from support.packets import Connect, Publish, Subscribe, Subscription
 
 HOLD_MS = 200
