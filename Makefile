@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One process per CPU; an idle one takes tests from a busy one. No test needs another one, or a port of its own.
+PARALLEL := --numprocesses auto --dist worksteal
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
 .PHONY: serve test lint bench clean
@@ -12,8 +14,8 @@ serve: $(VENV)/.serve
 
 # The strangers' clients meet a broker of three shards first; then everything meets one of the default.
 test: lint
-	ROOKERY_TEST_SHARDS=3 $(BIN)/python -m pytest --quiet tests/clients
-	$(BIN)/python -m pytest $(ARGS)
+	ROOKERY_TEST_SHARDS=3 $(BIN)/python -m pytest --quiet $(PARALLEL) tests/clients
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
