@@ -18,6 +18,51 @@ class ConnectRequested:
     username: str | None
     password: bytes | None
     clean_start: bool
+    keep_alive: int = 0  # seconds, as the client asked; 0 = none
+    session_expiry_interval: int = 0  # seconds, as the client asked; 0xFFFFFFFF = never
+    will_topic: str | None = None  # None without a will
+    will_qos: int = 0
+    will_retain: bool = False
+    request_response_information: bool = False  # the client asks for Admitted.response_information
+    user_properties: tuple[tuple[str, str], ...] = ()  # of CONNECT, in order and with repeats
+    authentication_method: str | None = None  # of an enhanced authentication [MQTT5 4.12]; None = plain
+    authentication_data: bytes | None = None  # that the client begins it with
+
+
+@dataclass(frozen=True, slots=True)
+class AuthReceived:
+    """The client's answer to Engine.challenge; it waits for what follows. Its method is that of its CONNECT."""
+
+    connection: int  # handle, as in the event that began the exchange
+    authentication_data: bytes | None
+    reason_string: str | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReauthenticationRequested:
+    """An admitted client authenticates again and waits for Engine.challenge, confirm or disconnect.
+
+    Its messages go on meanwhile.
+    """
+
+    connection: int  # handle; not that of its ConnectRequested when another shard owns the session
+    listener_id: int
+    peer: str
+    protocol_version: int  # 5
+    client_id: str
+    tenant_id: str
+    user_id: str
+    authentication_method: str  # that of its CONNECT [MQTT-4.12.1-1]
+    authentication_data: bytes | None
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationAbandoned:
+    """The connection closed before its enhanced authentication came to an end: nobody waits for an answer any more."""
+
+    connection: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +139,4 @@ class ShardStopped:
     aborted: int = field(default=0)  # connections that did not take their last bytes in time
 
 
-Event = ConnectRequested | Reply | ShardStopped
+Event = ConnectRequested | AuthReceived | ReauthenticationRequested | AuthenticationAbandoned | Reply | ShardStopped

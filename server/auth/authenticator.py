@@ -1,11 +1,20 @@
-"""The contract between admission and whoever decides about clients."""
+"""The contract between admission and whoever decides about clients.
 
-from collections.abc import Mapping
+    CONNECT without a method -> Authenticator.authenticate ----------------------------> Admitted or Refused
+    CONNECT with a method ----> EnhancedAuthenticator.exchange <-> challenge, answer --> Admitted or Refused
+    AUTH 0x19, connected -----> EnhancedAuthenticator.exchange <-> challenge, answer --> Admitted or Refused
+
+Nobody is ever let in by a failure: an error, a decision that is none and one that does not come in time refuse.
+"""
+
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from rookery.core.events import ConnectRequested
+from rookery.core.events import ConnectRequested, ReauthenticationRequested
 from rookery.core.wire.spec import ReasonCode
+
+UserProperties = tuple[tuple[str, str], ...]  # in order and with repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,11 @@ class Admitted:
     tenant_id: str
     user_id: str
     attributes: Mapping[str, str] = field(default_factory=dict)  # shown beside the session: GET /session, events
+    # All below is told to clients of 5.0 only.
+    response_information: str = ""  # to one that asks for it: where its response topics begin [MQTT5 3.2.2.3.15]
+    reason_string: str = ""
+    user_properties: UserProperties = ()
+    authentication_data: bytes | None = None  # the last word of an enhanced authentication
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +37,15 @@ class Refused:
 
     reason_code: ReasonCode  # of 5.0; the core tells clients of 3.x the nearest that they know
     reason_string: str = ""  # told to clients of 5.0, so nothing that helps to guess a password
+    user_properties: UserProperties = ()  # told to clients of 5.0
+    server_reference: str = ""  # where to go instead; with USE_ANOTHER_SERVER and SERVER_MOVED, to clients of 5.0
 
 
 Decision = Admitted | Refused
 
 
 class Authenticator(Protocol):
-    """Decides who a client is. A plain class with this method will do.
-
-    An error and a decision that does not come in time refuse the client: nobody is ever let in by a failure.
-    """
+    """Decides who a client is. A plain class with this method will do."""
 
     async def authenticate(self, request: ConnectRequested) -> Decision:
         """Decide. May await; many run at once. Cancelled when authentication.timeout_s has passed."""
@@ -45,4 +58,40 @@ class ImmediateAuthenticator(Authenticator, Protocol):
 
     def decide(self, request: ConnectRequested) -> Decision | None:
         """The decision where it needs no waiting, else None: authenticate is asked then. Never blocks."""
+        ...
+
+
+class Challenge(Protocol):
+    """Asks the client of one exchange for more."""
+
+    async def __call__(
+        self, data: bytes | None, *, reason_string: str = "", user_properties: UserProperties = ()
+    ) -> bytes | None:
+        """Send AUTH with this authentication data, at most 65535 bytes; the data of the client's answer.
+
+        Cancelled when the client has gone or takes longer than authentication.timeout_s.
+        """
+        ...
+
+
+@runtime_checkable
+class EnhancedAuthenticator(Protocol):
+    """Decides who a client is in an exchange of AUTH packets [MQTT5 4.12]; beside an Authenticator or as one, too.
+
+    It is asked only about clients whose CONNECT names one of its methods. A re-authentication must come to the same
+    tenant and user as the client has; of its Admitted only the authentication data, the reason string and the user
+    properties are used. A Refused ends the connection.
+    """
+
+    @property
+    def methods(self) -> Collection[str]:
+        """The authentication methods that it knows, as CONNECT names them: `SCRAM-SHA-256`."""
+        ...
+
+    async def exchange(self, request: ConnectRequested | ReauthenticationRequested, challenge: Challenge) -> Decision:
+        """Decide, with as many challenges as it takes; the client's first data is request.authentication_data.
+
+        May await; many run at once. Cancelled when the client has gone or when a wait for the client or the time
+        between two challenges exceeds authentication.timeout_s.
+        """
         ...
