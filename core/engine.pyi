@@ -1,4 +1,7 @@
+from collections.abc import Iterable
+
 from rookery.core.events import Event
+from rookery.core.notices import Notice, NoticeKind
 from rookery.core.settings import TenantSettings
 
 class EngineBusy(Exception):
@@ -17,6 +20,15 @@ class Engine:
     def stop(self, grace_ms: int = 3000) -> None: ...
     def event_descriptor(self, shard: int) -> int: ...
     def take_events(self, shard: int) -> list[Event]: ...
+    def observe(self, kinds: Iterable[NoticeKind]) -> None:
+        """Have notices of these kinds raised from now on, and no others."""
+
+    def take_notices(self, shard: int, limit: int = 1024) -> tuple[list[Notice], int]:
+        """The oldest notices that wait, and how many were lost since the last call because too many waited.
+
+        Where more wait than limit, the event descriptor is readable again.
+        """
+
     def listen(self, descriptor: int, listener_id: int = 0) -> None: ...
     def stop_listening(self) -> None: ...
     def adopt(self, descriptor: int, listener_id: int = 0) -> None: ...

@@ -15,6 +15,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from rookery.core.sessions.message cimport Publication, message_new
+from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_string, notice_take
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.shards.admission cimport owner_shard, session_key_hash
 from rookery.core.shards.mailbox cimport shard_wake
@@ -25,7 +26,8 @@ from rookery.core.shards.registry cimport registry_clear, registry_init
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
     COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CONFIGURE, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN,
-    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMANDS_QUEUED,
+    COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING,
+    COMMANDS_QUEUED,
     EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
     Command, Event, MemoryLink, Shard, Universe,
 )
@@ -38,6 +40,8 @@ from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
 from rookery.core.events import (
     ConnectRequested, PublishOutcome, Reply, SessionInfo, ShardStatistics, ShardStopped,
 )
+from rookery.core.notices import Notice as _Notice
+from rookery.core.notices import NoticeKind
 from rookery.core.settings import TenantSettings
 
 cdef extern from "<unistd.h>" nogil:
@@ -90,6 +94,7 @@ cdef void _compile(object settings, Settings *out) except *:
     out.shared_subscription_enabled = settings.shared_subscription_enabled
     out.maximum_qos = settings.maximum_qos
     out.qos0_drop_oldest = settings.qos0_drop_oldest
+    out.debug_mode_enabled = settings.debug_mode_enabled
     out.no_lwt_when_server_shutting_down = settings.no_lwt_when_server_shutting_down
     out.max_topic_alias = settings.max_topic_alias
     out.receiving_maximum = settings.receiving_maximum
@@ -161,6 +166,18 @@ cdef object _statistics(const Event *event, uint32_t shard):
         bytes_sent=event.numbers[9],
         turns=event.numbers[10],
     )
+
+
+cdef str _words(const Notice *notice, uint32_t number):
+    cdef Bytes string = notice_string(notice, number)
+    return (<const char *> string.data)[:string.size].decode("utf-8", "backslashreplace")
+
+
+cdef object _noticed(const Notice *notice, uint64_t wall_offset_ms):
+    return _Notice(
+        NoticeKind(notice.kind), notice.at_ms + wall_offset_ms, _words(notice, 0), _words(notice, 1),
+        _words(notice, 2), _words(notice, 3), _words(notice, 4),
+        (notice.numbers[0], notice.numbers[1], notice.numbers[2], notice.numbers[3]))
 
 
 cdef class Engine:
@@ -318,6 +335,40 @@ cdef class Engine:
             return Reply(event.request, _statistics(event, shard))
         assert event.kind == EVENT_STOPPED
         return ShardStopped(shard, event.numbers[0])
+
+    def observe(self, kinds):
+        cdef bytearray wanted = bytearray(NOTICE_KIND_COUNT)
+        cdef bytes flags
+        cdef Bytes strings[1]
+        cdef uint32_t shard
+        for kind in kinds:
+            wanted[NoticeKind(kind)] = 1
+        flags = bytes(wanted)
+        strings[0] = _view(flags)
+        for shard in range(<uint32_t> self.shard_count):
+            self._shard(shard)
+            self._put(shard, command_new(COMMAND_OBSERVE, strings, 1), 0)
+
+    def take_notices(self, uint32_t shard, uint32_t limit=1024):
+        cdef Shard *source = self._shard(shard)
+        cdef uint64_t dropped
+        cdef Notice *notice = notice_take(&source.notices, limit, &dropped)
+        cdef Notice *following
+        cdef list notices = []
+        try:
+            while notice != NULL:
+                following = notice.next
+                try:
+                    notices.append(_noticed(notice, self._universe.wall_offset_ms))
+                finally:
+                    free(notice)
+                    notice = following
+        finally:
+            while notice != NULL:
+                following = notice.next
+                free(notice)
+                notice = following
+        return notices, dropped
 
     # Commands
 

@@ -30,6 +30,8 @@ from .admission import RETRY_S, Admission
 from .auth import open_authenticator
 from .auth.authenticator import Authenticator
 from .config import Config, MqttSection
+from .event_bus import EventBus
+from .events import event_of
 from .listeners import address_of, open_listener
 from .log import get_logger
 from .nurseries import only_error
@@ -75,6 +77,7 @@ class Broker:
         self.admission = Admission(engine, authenticator, config.authentication)
         self._listener = listener
         self._replies = Replies()
+        self.events = EventBus(engine.observe)
         self._settings = {tenant_id: config.settings_of(tenant_id) for tenant_id in config.tenants}
         self._scope = trio.CancelScope(shield=True)  # of the shards: a cancelled caller still has its clients told
         self._is_serving = False
@@ -186,6 +189,7 @@ class Broker:
                     for shard in range(self._engine.shard_count):
                         shards.start_soon(self._run_shard, shard, limiter, decisions)
                 decisions.cancel_scope.cancel()  # Their clients are gone.
+        self.events.close()
         if self._failure is not None:
             raise self._failure
         if self.has_abandoned_shards:
@@ -238,10 +242,18 @@ class Broker:
                 elif isinstance(event, ConnectRequested):
                     await self.admission.handle(event, decisions)
                 elif isinstance(event, ShardStopped):
+                    self._hand_on_notices(shard)
                     _log.info("shard_stopped", shard=shard, aborted_connections=event.aborted)
                     return
                 if index % EVENTS_PER_CHECKPOINT == 0:
                     await trio.lowlevel.checkpoint()
+            self._hand_on_notices(shard)
+
+    def _hand_on_notices(self, shard: int) -> None:
+        notices, lost = self._engine.take_notices(shard, EVENTS_PER_CHECKPOINT)
+        self.events.lost_count += lost
+        for notice in notices:
+            self.events.publish(event_of(notice))
 
     async def _start(self) -> None:
         """Give the shards their tenants and the listener; they have answered when it returns."""

@@ -11,12 +11,14 @@ from libc.stdlib cimport malloc, free, realloc
 from rookery.core.sessions.groups cimport group_pick
 from rookery.core.sessions.memberships cimport errand_put, membership_acquire, membership_drop
 from rookery.core.sessions.message cimport Message, Publication, message_release, publication_keep
+from rookery.core.sessions.notices cimport NOTICE_GROUP_FANOUT_LIMITED
 from rookery.core.sessions.routes cimport route_at, routes_of
 from rookery.core.sessions.session cimport DELIVERY_DROPPED, DELIVERY_QUEUED, DeliveryResult, session_deliver
 from rookery.core.sessions.state cimport (
     ERRAND_GIVE, HAS_SUBSCRIPTION_ID, IS_REMOTE, IS_SHARED, NO_LOCAL, RETAIN_AS_PUBLISHED, Membership, Route,
     RouteList, Session, SharedGroup, Subscription, Target, TargetId, Tenant, World,
 )
+from rookery.core.sessions.witness cimport is_noticed, notice_tenant
 from rookery.core.topics.cache cimport MatchEntry, cache_match
 from rookery.core.topics.tree cimport tree_shard_mask
 
@@ -72,6 +74,8 @@ cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *o
         outcome.matched += 1
         outcome.dropped += 1
         group.tenant.counters.messages_dropped += 1
+        if is_noticed(group.tenant.world, NOTICE_GROUP_FANOUT_LIMITED):
+            notice_tenant(group.tenant, NOTICE_GROUP_FANOUT_LIMITED, publication.topic, outcome.groups, 0, 0, 0)
         return
     outcome.groups += 1
     member = group_pick(group, publication.publisher)

@@ -5,7 +5,11 @@ from libc.stdlib cimport calloc, free
 
 from rookery.core.sessions.message cimport NEVER, Publication, message_release, message_size, message_topic
 from rookery.core.sessions.message cimport publication_keep
+from rookery.core.sessions.notices cimport (
+    NOTICE_MESSAGE_RETAINED, NOTICE_RETAIN_FAILED, NOTICE_RETAINED_CLEARED,
+)
 from rookery.core.sessions.state cimport TIMER_RETAINED, Tenant
+from rookery.core.sessions.witness cimport is_noticed, notice_tenant
 from rookery.core.structures.timers cimport Timer, wheel_arm, wheel_cancel
 from rookery.core.topics.retained cimport (
     RetainedWalk, retained_free, retained_new, retained_remove, retained_set, retained_walk_all, retained_walk_free,
@@ -33,6 +37,8 @@ cdef int _clear(Tenant *tenant, Publication *publication) noexcept nogil:
     if tenant.retained != NULL:
         retained = <Retained *> retained_remove(tenant.retained, publication.topic.data, publication.topic.size)
         if retained != NULL:
+            if is_noticed(tenant.world, NOTICE_RETAINED_CLEARED):
+                notice_tenant(tenant, NOTICE_RETAINED_CLEARED, publication.topic, 0, 0, 0, 0)
             _forget(retained)
     return RETAIN_CLEARED
 
@@ -62,6 +68,8 @@ cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
         message_release(retained.message)
         free(retained.timer)
         free(retained)
+        if is_noticed(tenant.world, NOTICE_RETAIN_FAILED):
+            notice_tenant(tenant, NOTICE_RETAIN_FAILED, publication.topic, publication.payload.size, 0, 0, 0)
         return RETAIN_NO_MEMORY
     if retained.timer != NULL:
         retained.timer.owner = retained
@@ -71,6 +79,9 @@ cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
     tenant.users += 1
     if previous != NULL:
         _forget(<Retained *> previous)
+    if is_noticed(tenant.world, NOTICE_MESSAGE_RETAINED):
+        notice_tenant(
+            tenant, NOTICE_MESSAGE_RETAINED, publication.topic, publication.qos, publication.payload.size, 0, 0)
     return RETAIN_STORED
 
 

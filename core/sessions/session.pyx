@@ -16,12 +16,14 @@ from rookery.core.sessions.memberships cimport memberships_tell
 from rookery.core.sessions.message cimport (
     NEVER, EncodedPublish, Message, Publication, message_release, publication_end, publication_keep, publication_of,
 )
+from rookery.core.sessions.notices cimport NOTICE_MESSAGE_SENT
 from rookery.core.sessions.outbox cimport (
     REFERENCE_SIZE, Outbox, outbox_commit, outbox_refer, outbox_reserve,
 )
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport TIMER_SESSION, Link, Session, Tenant, World
 from rookery.core.sessions.subscriptions cimport session_unsubscribe_all
+from rookery.core.sessions.witness cimport absent, is_noticed_in_debug, notice_session
 from rookery.core.structures.packet_ids cimport packet_ids_free
 from rookery.core.structures.pointer_map cimport (
     pointer_map_add, pointer_map_first, pointer_map_next, pointer_map_remove,
@@ -292,6 +294,9 @@ cdef int _write(
         if result != 0:
             return result
     session.tenant.counters.messages_sent += 1
+    if is_noticed_in_debug(session.tenant, NOTICE_MESSAGE_SENT):
+        notice_session(
+            session, NOTICE_MESSAGE_SENT, absent(), publication.topic, qos, packet_id, publication.payload.size, retain)
     if outbox.size > OUTBOX_HIGH_BYTES and not link.is_slow:
         publication.congested = link
     return 0

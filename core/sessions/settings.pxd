@@ -18,6 +18,7 @@ cdef struct Settings:
     uint8_t maximum_qos
     uint8_t qos0_drop_oldest
     uint8_t no_lwt_when_server_shutting_down
+    uint8_t debug_mode_enabled            # notices of single messages are raised, see notices.pxd
     uint16_t max_topic_alias
     uint16_t receiving_maximum            # messages a client may have on their way to us unacknowledged
     uint16_t min_keep_alive_seconds

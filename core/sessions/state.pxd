@@ -21,6 +21,7 @@ from rookery.core.sessions.aliases cimport AliasTable
 from rookery.core.sessions.inbox cimport Inbox
 from rookery.core.sessions.inflight cimport Inflight
 from rookery.core.sessions.message cimport Message
+from rookery.core.sessions.notices cimport NoticeBoard
 from rookery.core.sessions.outbox cimport Outbox
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.structures.bytes cimport Bytes
@@ -230,6 +231,7 @@ cdef struct World:               # what sessions and tenants of one shard have i
     TimingWheel *wheel
     MatchCache *cache
     const HashKey *key
+    NoticeBoard *notices         # NULL where nobody may ask: tests of single structures
     uint64_t next_serial         # steps by the number of shards, so that serials are unique in the process
     uint64_t publication_stamp   # grows with every publication
     # The topic matched last, while its bytes stay where they are and nothing else is matched: a client that sends many

@@ -6,14 +6,19 @@ from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.sessions.aliases cimport ALIASES_MAXIMUM, aliases_new
 from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
+from rookery.core.sessions.notices cimport (
+    NOTICE_CLEAN_START, NOTICE_CLIENT_CONNECTED, NOTICE_HAS_WILL, NOTICE_SESSION_PRESENT, NOTICE_SESSION_STARTED,
+)
 from rookery.core.sessions.session cimport session_attach, session_find, session_new, session_pump
 from rookery.core.sessions.settings cimport Settings
-from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.sessions.state cimport Session, Tenant, World
+from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.connections cimport (
     connection_by_handle, connection_drop, connection_handle, connection_new, connection_ready, connection_want,
 )
 from rookery.core.shards.lifecycle cimport (
-    connack_begin, connack_send, connection_close, connection_refuse, connection_refuse_with, connection_watch,
+    connack_begin, connack_send, connection_close, connection_fail, connection_refuse,
+    connection_refuse_with, connection_watch,
     session_finish,
 )
 from rookery.core.shards.mailbox cimport mail_put
@@ -76,7 +81,7 @@ cdef void _refuse_undecoded(
     elif reason_code == REASON_CLIENT_IDENTIFIER_NOT_VALID:
         connection_refuse(connection, version, reason_code, detail)  # [MQTT 3.1.1, MQTT-3.1.3-8]
     else:
-        connection_drop(connection)  # [MQTT 3.1.1, MQTT-3.1.4-1]
+        connection_fail(connection, detail)  # [MQTT 3.1.1, MQTT-3.1.4-1]
 
 
 cdef void admission_too_large(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil:
@@ -86,7 +91,7 @@ cdef void admission_too_large(Connection *connection, const uint8_t *body, Py_ss
     if packet.protocol_version == MQTT_5_0:
         _refuse_undecoded(connection, MQTT_5_0, REASON_PACKET_TOO_LARGE, b"this CONNECT is too large")
     else:
-        connection_drop(connection)
+        connection_fail(connection, b"this CONNECT is too large")
 
 
 cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil:
@@ -99,7 +104,7 @@ cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssiz
     reason = decode_connect(body, size, &packet, &detail)
     if reason != REASON_SUCCESS:
         if packet.protocol_version == 0 and (size < 7 or memcmp(body, b"\0\4MQTT", 6) != 0):
-            connection_drop(connection)  # Some other protocol [MQTT-3.1.2-1].
+            connection_fail(connection, b"this is no MQTT")  # Some other protocol [MQTT-3.1.2-1].
         else:
             _refuse_undecoded(connection, packet.protocol_version, <uint8_t> reason, detail)
         return
@@ -397,6 +402,30 @@ cdef void _keep_will(Session *session, ConnectPacket *packet) noexcept nogil:
         session.will.message_expiry_interval = packet.will.message_expiry_interval
 
 
+cdef void _notice_attached(
+    const Connection *connection, const ConnectPacket *packet, bint session_present
+) noexcept nogil:
+    cdef const World *world = &connection.shard.world
+    cdef const Session *session = connection.link.session
+    cdef uint64_t flags = 0
+    cdef Bytes peer
+    if not session_present and is_noticed(world, NOTICE_SESSION_STARTED):
+        notice_session(session, NOTICE_SESSION_STARTED, absent(), absent(), session.is_persistent, 0, 0, 0)
+    if not is_noticed(world, NOTICE_CLIENT_CONNECTED):
+        return
+    if packet.clean_start:
+        flags |= NOTICE_CLEAN_START
+    if session_present:
+        flags |= NOTICE_SESSION_PRESENT
+    if packet.has_will:
+        flags |= NOTICE_HAS_WILL
+    peer.data = connection.peer
+    peer.size = connection.peer_size
+    notice_session(
+        session, NOTICE_CLIENT_CONNECTED, peer, absent(), session.version, flags, session.keep_alive,
+        session.session_expiry_interval)
+
+
 cdef void _attach(Connection *connection, ConnectPacket *packet, Command *command, bint is_assigned) noexcept nogil:
     """The connection is admitted and this shard owns its session. Takes over the command."""
     cdef Shard *shard = connection.shard
@@ -463,6 +492,7 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     free(connection.connect_body)
     connection.connect_body = NULL
     connection_watch(connection)
+    _notice_attached(connection, packet, session_present)
     session_pump(session)
     # What came behind the CONNECT is next.
     connection_want(connection, True, connection.is_writable_awaited)

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT
 from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.session cimport session_find
 from rookery.core.sessions.state cimport Session, Tenant
@@ -19,7 +20,7 @@ from rookery.core.shards.queues cimport (
 )
 from rookery.core.shards.state cimport (
     ATTACHED, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CONFIGURE, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN,
-    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING,
+    COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING,
     CONNECT_DUE, EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, VERDICT_DUE, Command,
     Connection, Event, Shard,
 )
@@ -153,6 +154,11 @@ cdef void _link(Shard *shard, Command *command) noexcept nogil:
         memory_link_release(command.memory)
 
 
+cdef void _observe(Shard *shard, Command *command) noexcept nogil:
+    cdef Bytes wanted = command_string(command, 0)
+    memcpy(shard.notices.wanted, wanted.data, NOTICE_KIND_COUNT)
+
+
 cdef void _stop(Shard *shard, Command *command) noexcept nogil:
     cdef uint32_t chunk, place
     cdef Connection *connection
@@ -196,6 +202,8 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         _statistics(shard, command)
     elif kind == COMMAND_STOP:
         _stop(shard, command)
+    elif kind == COMMAND_OBSERVE:
+        _observe(shard, command)
     elif kind == COMMAND_LINK:
         _link(shard, command)
     command_free(command)

@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from rookery.core.sessions.publish cimport forget_recent_topic
 from rookery.core.shards.admission cimport admission_request, admission_too_large
 from rookery.core.shards.connections cimport connection_drop
-from rookery.core.shards.lifecycle cimport connection_close, connection_lost
+from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.state cimport (
     ATTACHED, CONNECT_DUE, CONNECTION_FREE, LINGERING, READ_LARGE_SIZE, READ_SIZE, TRANSPORT_MEMORY, Connection, Shard,
@@ -40,7 +40,7 @@ cdef inline bint _is_consuming(const Connection *connection, uint32_t generation
 
 cdef void _handle_first(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
     if not are_flags_valid(frame.packet_type, frame.flags):
-        connection_drop(connection)
+        connection_fail(connection, b"a CONNECT with wrong flags")
     else:
         admission_request(connection, body, frame.body_size)
 
@@ -53,7 +53,7 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
     cdef int result
     while consumed < size and _is_consuming(connection, generation):
         if connection.state == CONNECT_DUE and data[consumed] >> 4 != PACKET_CONNECT:
-            connection_drop(connection)  # [MQTT-3.1.0-1]
+            connection_fail(connection, b"the first packet is no CONNECT")  # [MQTT-3.1.0-1]
             break
         result = read_frame(data + consumed, size - consumed, &frame)
         if result == FRAME_HEADER:
@@ -126,7 +126,7 @@ cdef inline bint _is_gone(const Connection *connection, uint32_t generation) noe
 
 
 cdef void _end_of_stream(Connection *connection) noexcept nogil:
-    connection_lost(connection, True)
+    connection_lost(connection)
 
 
 cdef void _discard(Connection *connection) noexcept nogil:

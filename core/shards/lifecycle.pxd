@@ -19,8 +19,12 @@ from rookery.core.structures.bytes cimport Bytes
 from rookery.core.wire.encode cimport OutgoingConnack
 
 
-# The connection is no more; its session goes on, or ends with it. keeps_will as in the table.
-cdef void connection_lost(Connection *connection, bint keeps_will) noexcept nogil
+# The network ended the connection; its session goes on, or ends with it.
+cdef void connection_lost(Connection *connection) noexcept nogil
+# The client's DISCONNECT with this reason code did.
+cdef void connection_left(Connection *connection, uint8_t reason_code) noexcept nogil
+# What came is no CONNECT of MQTT: there is nobody to answer.
+cdef void connection_fail(Connection *connection, const char *detail) noexcept nogil
 # Close with a reason: a 5.0 client is told before. detail (may be NULL) becomes the Reason String if it wants one.
 cdef void connection_close(
     Connection *connection, uint8_t reason_code, const char *detail, bint keeps_will) noexcept nogil

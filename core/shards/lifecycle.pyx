@@ -1,33 +1,43 @@
 """See lifecycle.pxd."""
 
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset, strlen
+from libc.string cimport memset
 
 from rookery.core.sessions.inflight cimport inflight_trim
-from rookery.core.sessions.message cimport message_release
+from rookery.core.sessions.message cimport Message, message_release, message_topic
+from rookery.core.sessions.notices cimport (
+    NOTICE_CLIENT_DISCONNECTED, NOTICE_CONNECT_REFUSED, NOTICE_CONNECT_TIMED_OUT, NOTICE_CONNECTION_FAILED,
+    NOTICE_SESSION_ENDED, NOTICE_WILL_PUBLISHED,
+)
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.session cimport session_detach, session_end
 from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.sessions.witness cimport (
+    absent, is_noticed, notice_session, notice_stranger, text_of,
+)
 from rookery.core.shards.connections cimport connection_drop, connection_linger
 from rookery.core.shards.publishing cimport shard_publish_message
 from rookery.core.shards.replays cimport replay_cancel
 from rookery.core.shards.state cimport (
-    ATTACHED, CONNECT_DUE, LINGERING, STALL_MS, VERDICT_DUE, Connection, Shard,
+    ATTACHED, CLOSED_BY_CLIENT, CLOSED_BY_NETWORK, CLOSED_BY_SERVER, CONNECT_DUE, LINGERING,
+    STALL_MS, VERDICT_DUE, Connection, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.timers cimport wheel_arm
 from rookery.core.topics.tree cimport NO_FILTER
+from rookery.core.wire.decode cimport decode_connect
 from rookery.core.wire.encode cimport (
     OutgoingConnack, encode_connack, encode_disconnect, size_connack, size_disconnect,
 )
+from rookery.core.wire.packets cimport ConnectPacket
 from rookery.core.wire.spec cimport (
     MQTT_5_0, REASON_BAD_AUTHENTICATION_METHOD, REASON_BAD_USER_NAME_OR_PASSWORD, REASON_BANNED,
     REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_CONNECTION_RATE_EXCEEDED, REASON_IMPLEMENTATION_SPECIFIC_ERROR,
     REASON_KEEP_ALIVE_TIMEOUT, REASON_MALFORMED_PACKET, REASON_NOT_AUTHORIZED, REASON_PACKET_TOO_LARGE,
     REASON_PAYLOAD_FORMAT_INVALID, REASON_PROTOCOL_ERROR, REASON_QOS_NOT_SUPPORTED, REASON_QUOTA_EXCEEDED,
-    REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_MOVED, REASON_SERVER_UNAVAILABLE,
+    REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_MOVED, REASON_SERVER_UNAVAILABLE, REASON_SUCCESS,
     REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR, REASON_UNSUPPORTED_PROTOCOL_VERSION,
     REASON_USE_ANOTHER_SERVER, SESSION_EXPIRY_NEVER,
 )
@@ -52,14 +62,26 @@ cdef void _drop_will(Session *session) noexcept nogil:
     session.will.is_armed = 0
 
 
+cdef inline Bytes _topic(const Message *message) noexcept nogil:
+    cdef Bytes topic
+    topic.data = message_topic(message)
+    topic.size = message.topic_size
+    return topic
+
+
 cdef void _publish_will(Shard *shard, Session *session) noexcept nogil:
     cdef Outcome outcome
+    cdef Message *message = session.will.message
     memset(&outcome, 0, sizeof(outcome))
     if session.will.has_message_expiry:
         # Nobody else holds the message yet.
         session.will.message.expires_at_ms = (
             shard.world.now_ms + <uint64_t> session.will.message_expiry_interval * 1000)
     shard_publish_message(shard, session.tenant, session.will.message, &outcome)
+    if is_noticed(&shard.world, NOTICE_WILL_PUBLISHED):
+        notice_session(
+            session, NOTICE_WILL_PUBLISHED, absent(), _topic(message), message.qos, message.retain,
+            message.payload_size, 0)
     _drop_will(session)
 
 
@@ -70,6 +92,8 @@ cdef void session_finish(Shard *shard, Session *session) noexcept nogil:
     if session.will.message != NULL:
         _publish_will(shard, session)
     replay_cancel(shard, session, NO_FILTER)
+    if is_noticed(&shard.world, NOTICE_SESSION_ENDED):
+        notice_session(session, NOTICE_SESSION_ENDED, absent(), absent(), session.is_persistent, 0, 0, 0)
     session_end(session)
     tenant_release(shard, tenant)
 
@@ -119,17 +143,41 @@ cdef void _part(Connection *connection, bint keeps_will) noexcept nogil:
     _await_end(shard, session)
 
 
-cdef void connection_lost(Connection *connection, bint keeps_will) noexcept nogil:
+cdef Bytes _peer(const Connection *connection) noexcept nogil:
+    cdef Bytes peer
+    peer.data = connection.peer
+    peer.size = connection.peer_size
+    return peer
+
+
+cdef void _notice_parting(
+    const Connection *connection, uint8_t cause, uint8_t reason_code, const char *detail
+) noexcept nogil:
+    if is_noticed(&connection.shard.world, NOTICE_CLIENT_DISCONNECTED):
+        notice_session(
+            connection.link.session, NOTICE_CLIENT_DISCONNECTED, _peer(connection), text_of(detail), cause,
+            reason_code, 0, 0)
+
+
+cdef void connection_lost(Connection *connection) noexcept nogil:
     if connection.link.session != NULL:
-        _part(connection, keeps_will)
+        _notice_parting(connection, CLOSED_BY_NETWORK, REASON_UNSPECIFIED_ERROR, NULL)
+        _part(connection, True)
     connection_drop(connection)
 
 
-cdef inline Bytes _text(const char *text) noexcept nogil:
-    cdef Bytes string
-    string.data = <const uint8_t *> text
-    string.size = 0 if text == NULL else <Py_ssize_t> strlen(text)
-    return string
+cdef void connection_left(Connection *connection, uint8_t reason_code) noexcept nogil:
+    _notice_parting(connection, CLOSED_BY_CLIENT, reason_code, NULL)
+    # A normal DISCONNECT takes the will with it [MQTT-3.14.4-3].
+    _part(connection, reason_code != REASON_SUCCESS)
+    connection_drop(connection)
+
+
+cdef void connection_fail(Connection *connection, const char *detail) noexcept nogil:
+    if is_noticed(&connection.shard.world, NOTICE_CONNECTION_FAILED):
+        notice_stranger(
+            &connection.shard.world, NOTICE_CONNECTION_FAILED, absent(), _peer(connection), text_of(detail), 0, 0)
+    connection_drop(connection)
 
 
 # CONNACK
@@ -157,10 +205,26 @@ cdef void connack_send(Connection *connection, OutgoingConnack *connack, uint8_t
         outbox_commit(&connection.link.outbox, <uint32_t> encode_connack(connack, version, out))
 
 
+cdef void _notice_refusal(
+    const Connection *connection, uint8_t version, uint8_t reason_code, Bytes detail
+) noexcept nogil:
+    cdef ConnectPacket packet
+    cdef const char *fault
+    if not is_noticed(&connection.shard.world, NOTICE_CONNECT_REFUSED):
+        return
+    packet.client_id = absent()
+    if connection.connect_body != NULL:
+        decode_connect(connection.connect_body, connection.connect_size, &packet, &fault)
+    notice_stranger(
+        &connection.shard.world, NOTICE_CONNECT_REFUSED, packet.client_id, _peer(connection), detail, version,
+        reason_code)
+
+
 cdef void _refuse(
     Connection *connection, uint8_t version, uint8_t reason_code, Bytes reason_string, Bytes server_reference
 ) noexcept nogil:
     cdef OutgoingConnack connack
+    _notice_refusal(connection, version, reason_code, reason_string)
     connack_begin(&connack)
     connack.reason_code = reason_code if IS_CONNACK_REASON[reason_code] else REASON_IMPLEMENTATION_SPECIFIC_ERROR
     if reason_string.size > 0 and connection.wants_problem_information:
@@ -174,7 +238,7 @@ cdef void _refuse(
 cdef void connection_refuse(
     Connection *connection, uint8_t version, uint8_t reason_code, const char *detail
 ) noexcept nogil:
-    _refuse(connection, version, reason_code, _text(detail), _text(NULL))
+    _refuse(connection, version, reason_code, text_of(detail), absent())
 
 
 cdef void connection_refuse_with(
@@ -186,14 +250,14 @@ cdef void connection_refuse_with(
 # DISCONNECT
 
 cdef void _tell(Connection *connection, uint8_t reason_code, const char *detail) noexcept nogil:
-    cdef Bytes reason_string = _text(detail if connection.wants_problem_information else NULL)
-    cdef Bytes server_reference = _text(NULL)
+    cdef Bytes reason_string = text_of(detail if connection.wants_problem_information else NULL)
+    cdef Bytes server_reference = absent()
     cdef uint32_t size
     cdef uint8_t *out
     size = <uint32_t> size_disconnect(reason_code, reason_string, server_reference)
     if connection.link.maximum_packet_size != 0 and size > connection.link.maximum_packet_size:
         # The reason string is the first to go [MQTT-3.14.2-3].
-        reason_string = _text(NULL)
+        reason_string = absent()
         size = <uint32_t> size_disconnect(reason_code, reason_string, server_reference)
         if size > connection.link.maximum_packet_size:
             return  # [MQTT-3.1.2-24]
@@ -215,6 +279,7 @@ cdef void connection_close(
     if connection.state == ATTACHED and connection.link.version == MQTT_5_0:
         _tell(connection, reason_code, detail)
     if connection.link.session != NULL:
+        _notice_parting(connection, CLOSED_BY_SERVER, reason_code, detail)
         _part(connection, keeps_will)
     connection_linger(connection)
 
@@ -236,7 +301,12 @@ cdef void connection_watch(Connection *connection) noexcept nogil:
 
 cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept nogil:
     cdef uint64_t now_ms = shard.world.now_ms
-    if connection.state == LINGERING or connection.state == CONNECT_DUE:
+    if connection.state == CONNECT_DUE:
+        if is_noticed(&shard.world, NOTICE_CONNECT_TIMED_OUT):
+            notice_stranger(&shard.world, NOTICE_CONNECT_TIMED_OUT, absent(), _peer(connection), absent(), 0, 0)
+        connection_drop(connection)
+        return
+    if connection.state == LINGERING:
         connection_drop(connection)
         return
     if connection.state == VERDICT_DUE:

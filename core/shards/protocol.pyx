@@ -5,6 +5,10 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
+from rookery.core.sessions.notices cimport (
+    NOTICE_MESSAGE_CONFIRMED, NOTICE_MESSAGE_PUBLISHED, NOTICE_PING_RECEIVED, NOTICE_PUBLISH_REFUSED,
+    NOTICE_SUBSCRIBE_REFUSED, NOTICE_SUBSCRIBED, NOTICE_UNSUBSCRIBED, NoticeKind,
+)
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_recent_topic
 from rookery.core.sessions.session cimport (
@@ -16,8 +20,9 @@ from rookery.core.sessions.subscriptions cimport (
     SUBSCRIBE_GROUP_FULL, SUBSCRIBE_NO_MEMORY, SUBSCRIBE_TOO_MANY, SUBSCRIBED_NEW,
     session_subscribe, session_unsubscribe, subscription_find,
 )
+from rookery.core.sessions.witness cimport absent, is_noticed, is_noticed_in_debug, notice_session
 from rookery.core.shards.connections cimport connection_flush, connection_want
-from rookery.core.shards.lifecycle cimport connection_close, connection_lost
+from rookery.core.shards.lifecycle cimport connection_close, connection_left, connection_lost
 from rookery.core.shards.publishing cimport shard_publish
 from rookery.core.shards.replays cimport replay_begin, replay_cancel
 from rookery.core.shards.state cimport ATTACHED, Connection, Shard, TopicAlias
@@ -127,6 +132,10 @@ cdef bint _refuse_publish(
     cdef Bytes reason_string
     cdef Py_ssize_t size
     cdef uint8_t *out
+    if is_noticed(&connection.shard.world, NOTICE_PUBLISH_REFUSED):
+        notice_session(
+            connection.link.session, NOTICE_PUBLISH_REFUSED, absent(), packet.topic, packet.qos, packet.retain,
+            reason_code, 0)
     if connection.link.version != MQTT_5_0 or packet.qos == 0:
         connection_close(connection, reason_code, detail, True)
         return False
@@ -183,7 +192,7 @@ cdef void _relieve(Connection *connection, Link *congested) noexcept nogil:
     cdef Connection *target = <Connection *> congested
     cdef Shard *shard = connection.shard
     if target.blocked_since_ms == 0 and not connection_flush(target):
-        connection_lost(target, True)
+        connection_lost(target)
         return
     if congested.outbox.size <= OUTBOX_HIGH_BYTES or congested.is_slow:
         return
@@ -249,10 +258,14 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     memset(&outcome, 0, sizeof(outcome))
     shard_publish(connection.shard, tenant, &publication, &outcome)
     publication_end(&publication)
+    answer = REASON_SUCCESS
+    if outcome.matched == 0 and outcome.other_shards == 0:
+        answer = REASON_NO_MATCHING_SUBSCRIBERS
+    if is_noticed_in_debug(tenant, NOTICE_MESSAGE_PUBLISHED):
+        notice_session(
+            session, NOTICE_MESSAGE_PUBLISHED, absent(), packet.topic, packet.qos, outcome.matched,
+            packet.payload.size, answer)
     if packet.qos > 0:
-        answer = REASON_SUCCESS
-        if outcome.matched == 0 and outcome.other_shards == 0:
-            answer = REASON_NO_MATCHING_SUBSCRIBERS
         _acknowledge(connection, PACKET_PUBACK if packet.qos == 1 else PACKET_PUBREC, packet.packet_id, answer)
     if publication.congested != NULL:
         _relieve(connection, <Link *> publication.congested)
@@ -270,6 +283,10 @@ cdef void _handle_acknowledgement(Connection *connection, const Frame *frame, co
     if reason != REASON_SUCCESS:
         connection_close(connection, <uint8_t> reason, detail, True)
         return
+    if frame.packet_type != PACKET_PUBREL and is_noticed_in_debug(connection.tenant, NOTICE_MESSAGE_CONFIRMED):
+        notice_session(
+            session, NOTICE_MESSAGE_CONFIRMED, absent(), absent(), packet.packet_id, frame.packet_type,
+            packet.reason_code, 0)
     if frame.packet_type == PACKET_PUBACK:
         session_puback(session, packet.packet_id)
     elif frame.packet_type == PACKET_PUBREC:
@@ -355,6 +372,15 @@ cdef void _send_suback(
             packet_type, packet_id, reason_codes, count, reason_string, version, out))
 
 
+cdef void _notice_subscribing(
+    const Connection *connection, const SubscriptionRequest *request, uint32_t subscription_id, uint8_t reason_code
+) noexcept nogil:
+    cdef NoticeKind kind = NOTICE_SUBSCRIBED if reason_code < 0x80 else NOTICE_SUBSCRIBE_REFUSED
+    if is_noticed(&connection.shard.world, kind):
+        notice_session(
+            connection.link.session, kind, absent(), request.topic_filter, reason_code, subscription_id, 0, 0)
+
+
 cdef void _handle_subscribe(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
     cdef SubscribePacket packet
     cdef SubscriptionRequest request
@@ -384,6 +410,7 @@ cdef void _handle_subscribe(Connection *connection, const Frame *frame, const ui
     while next_subscription(&rest, connection.link.version, &request):
         failure = NULL
         reason_codes[count] = _subscribe_one(connection, &request, packet.subscription_id, &failure)
+        _notice_subscribing(connection, &request, packet.subscription_id, reason_codes[count])
         count += 1
         if detail == NULL:
             detail = failure
@@ -429,6 +456,9 @@ cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const 
     while next_topic_filter(&rest, &topic_filter):
         failure = NULL
         reason_codes[count] = _unsubscribe_one(connection, topic_filter, &failure)
+        if is_noticed(&connection.shard.world, NOTICE_UNSUBSCRIBED):
+            notice_session(
+                connection.link.session, NOTICE_UNSUBSCRIBED, absent(), topic_filter, reason_codes[count], 0, 0, 0)
         count += 1
         if detail == NULL:
             detail = failure
@@ -443,6 +473,8 @@ cdef void _handle_pingreq(Connection *connection, const Frame *frame) noexcept n
     if frame.body_size != 0:
         connection_close(connection, REASON_MALFORMED_PACKET, b"PINGREQ with a body", True)
         return
+    if is_noticed_in_debug(connection.tenant, NOTICE_PING_RECEIVED):
+        notice_session(connection.link.session, NOTICE_PING_RECEIVED, absent(), absent(), 0, 0, 0, 0)
     out = outbox_reserve(&connection.link.outbox, PINGRESP_SIZE)
     if out != NULL:
         outbox_commit(&connection.link.outbox, <uint32_t> encode_pingresp(out))
@@ -471,8 +503,7 @@ cdef void _handle_disconnect(Connection *connection, const Frame *frame, const u
             expiry = settings.min_session_expiry_seconds
         session.session_expiry_interval = expiry
         session.is_persistent = expiry != 0
-    # A normal DISCONNECT takes the will with it [MQTT-3.14.4-3].
-    connection_lost(connection, packet.reason_code != REASON_SUCCESS)
+    connection_left(connection, packet.reason_code)
 
 
 cdef void handle_packet(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:

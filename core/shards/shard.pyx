@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 from rookery.core.sessions.message cimport message_release
+from rookery.core.sessions.notices cimport notice_board_clear, notice_board_init
 from rookery.core.sessions.outbox cimport pool_clear, pool_init
 from rookery.core.shards.admission cimport abandon_transfer
 from rookery.core.shards.connections cimport connection_drop
@@ -62,6 +63,8 @@ cdef Shard *shard_new(Universe *universe, uint32_t index) noexcept nogil:
     mutex_init(&shard.mailbox.mutex, NULL)
     mutex_init(&shard.commands.mutex, NULL)
     mutex_init(&shard.events.mutex, NULL)
+    notice_board_init(&shard.notices, shard.events.wake_descriptor)
+    shard.world.notices = &shard.notices
     pool_init(&shard.pool, _FREE_SEGMENTS)
     shard.read_buffer = <uint8_t *> malloc(READ_SIZE + READ_LARGE_SIZE)
     shard.out_mail = <OutMail *> calloc(universe.shard_count, sizeof(OutMail))
@@ -168,6 +171,7 @@ cdef void shard_free(Shard *shard) noexcept nogil:
     mutex_destroy(&shard.mailbox.mutex)
     mutex_destroy(&shard.commands.mutex)
     mutex_destroy(&shard.events.mutex)
+    notice_board_clear(&shard.notices)
     free(shard)
 
 

@@ -14,6 +14,7 @@ shard that its key hashes to, and the connection is handed over to that shard be
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from rookery.core.sessions.message cimport Message
+from rookery.core.sessions.notices cimport NoticeBoard
 from rookery.core.sessions.outbox cimport FlushList, SegmentPool
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Link, Session, SharedTenant, Tenant, World
@@ -52,13 +53,10 @@ cdef enum TransportKind:
     TRANSPORT_SOCKET = 1
     TRANSPORT_MEMORY = 2   # bytes come from and go to a MemoryLink: tests, embedding
 
-cdef enum CloseCause:      # why a connection ends, for events and counters
+cdef enum CloseCause:      # who ended an attached connection; the reason code beside it says why
     CLOSED_BY_CLIENT = 1       # DISCONNECT
-    CLOSED_BY_PEER = 2         # end of stream, reset, or a failed write: no DISCONNECT came
-    CLOSED_FOR_ERROR = 3       # the client broke the protocol
-    CLOSED_FOR_TIMEOUT = 4     # keep alive, connect time-out, stall
-    CLOSED_BY_TAKE_OVER = 5
-    CLOSED_BY_SERVER = 6       # refused, shut down, by an administrator
+    CLOSED_BY_NETWORK = 2      # end of stream, reset, or a failed write: no DISCONNECT came
+    CLOSED_BY_SERVER = 3       # for an error, a time-out, a take-over, by an administrator, at the end of the process
 
 
 cdef struct MemoryLink:    # the two directions of a connection without a socket; under its mutex
@@ -207,6 +205,7 @@ cdef enum CommandKind:
     COMMAND_STATISTICS = 9
     COMMAND_STOP = 10
     COMMAND_LINK = 11          # a memory connection
+    COMMAND_OBSERVE = 12       # which notices are wanted
 
 
 cdef struct Command:
@@ -326,6 +325,7 @@ cdef struct Shard:
     uint8_t *read_buffer       # the one scratch that sockets are read into
     CommandQueue commands
     EventQueue events
+    NoticeBoard notices        # World.notices
     Mailbox mailbox
     OutMail *out_mail          # by shard
     uint64_t last_assigned     # client identifiers chosen by the server

@@ -11,12 +11,14 @@ beyond FLUSH_EARLY_BYTES.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from rookery.core.sessions.notices cimport NOTICE_SUBSCRIBER_STALLED
 from rookery.core.sessions.outbox cimport Outbox
 from rookery.core.sessions.retain cimport Retained, retained_expire
 from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_has_waiting, session_pump
 from rookery.core.sessions.state cimport (
     TIMER_CONNECTION, TIMER_LISTENER, TIMER_SESSION, Session, Tenant,
 )
+from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.admission cimport admission_take_transfer
 from rookery.core.shards.commands cimport commands_run
 from rookery.core.shards.connections cimport (
@@ -88,7 +90,7 @@ cdef void _flush_one(Connection *connection) noexcept nogil:
     cdef Session *session
     if not connection_flush(connection):
         if connection.state != CONNECTION_FREE:
-            connection_lost(connection, True)
+            connection_lost(connection)
         return
     session = connection.link.session
     if session != NULL and session_has_waiting(session) and connection.link.outbox.size < OUTBOX_LOW_BYTES:
@@ -155,7 +157,7 @@ cdef void _serve(Shard *shard, uint64_t name, uint32_t ready) noexcept nogil:
         connection_readable(connection)
     elif ready & (EPOLLERR | EPOLLHUP) and not connection.is_reading:
         # Nothing can be read while it waits for us, but it is gone all the same.
-        connection_lost(connection, True)
+        connection_lost(connection)
     if shard.flush_list.queued_bytes > FLUSH_EARLY_BYTES:
         errands_send(shard)
         mail_hand_over(shard)
@@ -213,6 +215,10 @@ cdef void _look_at_held(Shard *shard) noexcept nogil:
                 place = &connection.next_held
                 continue
             target.link.is_slow = 1
+            if is_noticed(&shard.world, NOTICE_SUBSCRIBER_STALLED):
+                notice_session(
+                    target.link.session, NOTICE_SUBSCRIBER_STALLED, absent(), absent(), target.link.outbox.size,
+                    0, 0, 0)
         place[0] = connection.next_held
         connection.is_held = 0
         connection_want(connection, True, connection.is_writable_awaited)

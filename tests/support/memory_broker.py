@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from rookery.core.engine import Engine
 from rookery.core.events import ConnectRequested, Reply, SessionInfo, ShardStatistics
+from rookery.core.notices import Notice, NoticeKind
 from rookery.core.settings import TenantSettings
 from support import packets
 from support.packets import (
@@ -88,6 +89,7 @@ class Broker:
         self._next_request = 0
         self._next_shard = 0
         self._running = set(range(shard_count))
+        self.notices: list[Notice] = []
 
     # Time.
 
@@ -103,6 +105,7 @@ class Broker:
                 for event in self.engine.take_events(shard):
                     self._handle(event)
                     is_idle = False
+                self.notices.extend(self.engine.take_notices(shard)[0])
             for client in self._clients:
                 if client._collect():
                     is_idle = False
@@ -140,6 +143,13 @@ class Broker:
         self.settle()
 
     # Looking inside, as the HTTP API does.
+
+    def observe(self, *kinds: NoticeKind) -> list[Notice]:
+        """Have these kinds raised from now on; the list gets what comes."""
+        self.engine.observe(kinds)
+        self.settle()
+        self.notices = []
+        return self.notices
 
     def session(self, client_id: str, *, user_id: str = USER, tenant_id: str = TENANT) -> SessionInfo | None:
         """The session of this client, online or not."""
