@@ -32,8 +32,72 @@ class Engine:
     def listen(self, descriptor: int, listener_id: int = 0) -> None: ...
     def stop_listening(self) -> None: ...
     def adopt(self, descriptor: int, listener_id: int = 0) -> None: ...
-    def admit(self, connection: int, *, tenant_id: str, user_id: str, attributes: bytes = b"{}") -> None: ...
-    def refuse(self, connection: int, reason_code: int, reason_string: str = "") -> None: ...
+    def admit(
+        self,
+        connection: int,
+        *,
+        tenant_id: str,
+        user_id: str,
+        attributes: bytes = b"{}",
+        response_information: str = "",
+        reason_string: str = "",
+        user_properties: Iterable[tuple[str, str]] = (),
+        authentication_data: bytes | None = None,
+    ) -> None:
+        """Let the client of a ConnectRequested in, also at the end of an exchange of AUTH packets.
+
+        response_information is told when the client asked for it, authentication_data when its CONNECT has a method,
+        reason_string and user_properties when it wants problem information and takes packets of that size. Strings
+        and data have 65535 bytes at most, user_properties 65536 in all. Raises ValueError beyond that, before
+        anything is done; so do all methods below.
+        """
+
+    def refuse(
+        self,
+        connection: int,
+        reason_code: int,
+        reason_string: str = "",
+        *,
+        server_reference: str = "",
+        user_properties: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Turn the client of a ConnectRequested away: CONNACK, then the connection closes.
+
+        reason_code is 0x80 to 0xff; server_reference goes with 0x9c and 0x9d only [MQTT5 4.11].
+        """
+
+    def disconnect(
+        self, connection: int, reason_code: int, reason_string: str = "", *, server_reference: str = ""
+    ) -> None:
+        """End the connection of an admitted client: DISCONNECT for 5.0, then it closes; its will is kept.
+
+        connection is the handle of a ReauthenticationRequested. reason_code is one that a server may send in
+        DISCONNECT; server_reference goes with 0x9c and 0x9d only [MQTT5 4.11].
+        """
+
+    def challenge(
+        self,
+        connection: int,
+        authentication_data: bytes | None,
+        *,
+        reason_string: str = "",
+        user_properties: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Ask the client of a ConnectRequested, ReauthenticationRequested or AuthReceived for more: AUTH 0x18.
+
+        AuthReceived or AuthenticationAbandoned follows. Without effect when the client has gone, or named no method.
+        """
+
+    def confirm(
+        self,
+        connection: int,
+        authentication_data: bytes | None,
+        *,
+        reason_string: str = "",
+        user_properties: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """End a re-authentication well: AUTH 0x00."""
+
     def configure_tenant(self, tenant_id: str, settings: TenantSettings) -> None: ...
     def publish(
         self,

@@ -25,10 +25,21 @@ from rookery.core.shards.queues cimport (
 from rookery.core.shards.registry cimport registry_clear, registry_init
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
-    COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CONFIGURE, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN,
-    COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING,
-    COMMANDS_QUEUED,
-    EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
+    ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_STRING_COUNT,
+    ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, AUTH_DATA, AUTH_REASON_STRING, AUTH_STRING_COUNT,
+    AUTH_USER_PROPERTIES, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
+    COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE, COMMAND_PUBLISH,
+    COMMAND_REFUSE,
+    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMANDS_QUEUED, CONNECT_CLIENT_ID, CONNECT_DATA,
+    CONNECT_HAS_DATA, CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL,
+    CONNECT_IS_CLEAN_START, CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER,
+    CONNECT_PROPERTIES, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
+    CONNECT_WILL_TOPIC, EVENT_AUTH_RECEIVED, EVENT_AUTHENTICATION_ABANDONED, EVENT_CONNECT_REQUESTED,
+    EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED, EVENT_SESSION, EVENT_STATISTICS,
+    EVENT_STOPPED, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT,
+    FAREWELL_USER_PROPERTIES, REAUTHENTICATION_CLIENT_ID, REAUTHENTICATION_DATA, REAUTHENTICATION_METHOD,
+    REAUTHENTICATION_PEER, REAUTHENTICATION_PROPERTIES, REAUTHENTICATION_TENANT_ID, REAUTHENTICATION_USER_ID,
+    RECEIVED_DATA, RECEIVED_HAS_DATA, RECEIVED_HAS_REASON_STRING, RECEIVED_PROPERTIES, RECEIVED_REASON_STRING,
     Command, Event, MemoryLink, Shard, Universe,
 )
 from rookery.core.shards.transport cimport memory_link_new, memory_link_release
@@ -36,13 +47,17 @@ from rookery.core.shards.turn cimport clock_ms, shard_run, shard_turn
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
 from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
+from rookery.core.wire.decode cimport next_user_property
+from rookery.core.wire.spec cimport PROPERTY_USER_PROPERTY
 
 from rookery.core.events import (
-    ConnectRequested, PublishOutcome, Reply, SessionInfo, ShardStatistics, ShardStopped,
+    AuthenticationAbandoned, AuthReceived, ConnectRequested, PublishOutcome, ReauthenticationRequested, Reply,
+    SessionInfo, ShardStatistics, ShardStopped,
 )
 from rookery.core.notices import Notice as _Notice
 from rookery.core.notices import NoticeKind
 from rookery.core.settings import TenantSettings
+from rookery.core.wire.spec import ReasonCode
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int descriptor, void *data, size_t size)
@@ -51,6 +66,22 @@ cdef enum:
     _HANDLE_SHARD_BIT = 56     # of a connection handle, see connection_handle
     _SHARDS_MAXIMUM = 64       # bits of a shard mask
     _STRING_SIZE_MAXIMUM = 65535
+    _USER_PROPERTIES_SIZE_MAXIMUM = 65536  # bytes of what the control plane may give a packet, encoded
+
+# The reason codes with which the server may end a connection that it has accepted [MQTT-3.14.2-1].
+_FAREWELLS = frozenset((
+    ReasonCode.NORMAL_DISCONNECTION, ReasonCode.UNSPECIFIED_ERROR, ReasonCode.MALFORMED_PACKET,
+    ReasonCode.PROTOCOL_ERROR, ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, ReasonCode.NOT_AUTHORIZED,
+    ReasonCode.SERVER_BUSY, ReasonCode.SERVER_SHUTTING_DOWN, ReasonCode.KEEP_ALIVE_TIMEOUT,
+    ReasonCode.SESSION_TAKEN_OVER, ReasonCode.TOPIC_FILTER_INVALID, ReasonCode.TOPIC_NAME_INVALID,
+    ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, ReasonCode.TOPIC_ALIAS_INVALID, ReasonCode.PACKET_TOO_LARGE,
+    ReasonCode.MESSAGE_RATE_TOO_HIGH, ReasonCode.QUOTA_EXCEEDED, ReasonCode.ADMINISTRATIVE_ACTION,
+    ReasonCode.PAYLOAD_FORMAT_INVALID, ReasonCode.RETAIN_NOT_SUPPORTED, ReasonCode.QOS_NOT_SUPPORTED,
+    ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED, ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+    ReasonCode.CONNECTION_RATE_EXCEEDED, ReasonCode.MAXIMUM_CONNECT_TIME,
+    ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
+))
+_REDIRECTIONS = frozenset((ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED))
 
 
 class EngineBusy(Exception):
@@ -70,6 +101,47 @@ cdef bytes _name(str text, str what):
     if len(encoded) > _STRING_SIZE_MAXIMUM:
         raise ValueError(f"{what} has {len(encoded)} bytes, the limit is {_STRING_SIZE_MAXIMUM}")
     return encoded
+
+
+cdef bytes _text(str text, str what):
+    """A string of a packet [MQTT5 1.5.4]."""
+    if "\0" in text:
+        raise ValueError(f"{what} holds U+0000 at {text.index(chr(0))}")
+    return _name(text, what)
+
+
+cdef bytes _data(bytes data, str what):
+    """Binary data of a packet [MQTT5 1.5.6]; None is absent, as the flag of the command says."""
+    if data is None:
+        return b""
+    if len(data) > _STRING_SIZE_MAXIMUM:
+        raise ValueError(f"{what} has {len(data)} bytes, the limit is {_STRING_SIZE_MAXIMUM}")
+    return data
+
+
+cdef bytes _user_properties(object pairs):
+    """As in a packet: identifier, name, value, one after the other [MQTT5 2.2.2]."""
+    cdef list encoded = []
+    for name, value in pairs:
+        encoded.append(bytes((PROPERTY_USER_PROPERTY,)))
+        for text in (name, value):
+            string = _text(text, "a user property")
+            encoded.append(len(string).to_bytes(2, "big"))
+            encoded.append(string)
+    joined = b"".join(encoded)
+    if len(joined) > _USER_PROPERTIES_SIZE_MAXIMUM:
+        raise ValueError(f"user_properties take {len(joined)} bytes, the limit is {_USER_PROPERTIES_SIZE_MAXIMUM}")
+    return joined
+
+
+cdef tuple _pairs_taken(const Event *event, uint32_t number):
+    cdef Bytes rest = event_string(event, number)
+    cdef Bytes name, value
+    cdef list pairs = []
+    while next_user_property(&rest, &name, &value):
+        pairs.append((
+            (<const char *> name.data)[:name.size].decode(), (<const char *> value.data)[:value.size].decode()))
+    return tuple(pairs)
 
 
 cdef bytes _taken(const Event *event, uint32_t number):
@@ -139,15 +211,50 @@ cdef object _session_info(const Event *event, tuple session_key):
 
 
 cdef object _connect_requested(const Event *event):
+    cdef uint64_t flags = event.numbers[3]
     return ConnectRequested(
         connection=event.request,
         listener_id=event.numbers[0],
-        peer=_taken(event, 0).decode(),
+        peer=_taken(event, CONNECT_PEER).decode(),
         protocol_version=event.flags[0],
-        client_id=_taken(event, 1).decode(),
-        username=_taken(event, 2).decode() if event.flags[2] else None,
-        password=_taken(event, 3) if event.flags[3] else None,
-        clean_start=bool(event.flags[1]),
+        client_id=_taken(event, CONNECT_CLIENT_ID).decode(),
+        username=_taken(event, CONNECT_USERNAME).decode() if flags & CONNECT_HAS_USERNAME else None,
+        password=_taken(event, CONNECT_PASSWORD) if flags & CONNECT_HAS_PASSWORD else None,
+        clean_start=bool(flags & CONNECT_IS_CLEAN_START),
+        keep_alive=event.numbers[1],
+        session_expiry_interval=event.numbers[2],
+        will_topic=_taken(event, CONNECT_WILL_TOPIC).decode() if flags & CONNECT_HAS_WILL else None,
+        will_qos=flags >> CONNECT_WILL_QOS_SHIFT & 3,
+        will_retain=bool(flags & CONNECT_IS_WILL_RETAINED),
+        request_response_information=bool(flags & CONNECT_WANTS_RESPONSE_INFORMATION),
+        user_properties=_pairs_taken(event, CONNECT_PROPERTIES),
+        authentication_method=_taken(event, CONNECT_METHOD).decode() if flags & CONNECT_HAS_METHOD else None,
+        authentication_data=_taken(event, CONNECT_DATA) if flags & CONNECT_HAS_DATA else None,
+    )
+
+
+cdef object _auth_received(const Event *event):
+    cdef uint8_t flags = event.flags[0]
+    return AuthReceived(
+        connection=event.request,
+        authentication_data=_taken(event, RECEIVED_DATA) if flags & RECEIVED_HAS_DATA else None,
+        reason_string=_taken(event, RECEIVED_REASON_STRING).decode() if flags & RECEIVED_HAS_REASON_STRING else None,
+        user_properties=_pairs_taken(event, RECEIVED_PROPERTIES),
+    )
+
+
+cdef object _reauthentication_requested(const Event *event):
+    return ReauthenticationRequested(
+        connection=event.request,
+        listener_id=event.numbers[0],
+        peer=_taken(event, REAUTHENTICATION_PEER).decode(),
+        protocol_version=5,
+        client_id=_taken(event, REAUTHENTICATION_CLIENT_ID).decode(),
+        tenant_id=_taken(event, REAUTHENTICATION_TENANT_ID).decode(),
+        user_id=_taken(event, REAUTHENTICATION_USER_ID).decode(),
+        authentication_method=_taken(event, REAUTHENTICATION_METHOD).decode(),
+        authentication_data=_taken(event, REAUTHENTICATION_DATA) if event.flags[0] & RECEIVED_HAS_DATA else None,
+        user_properties=_pairs_taken(event, REAUTHENTICATION_PROPERTIES),
     )
 
 
@@ -322,6 +429,12 @@ cdef class Engine:
     cdef object _decode(self, const Event *event, uint32_t shard):
         if event.kind == EVENT_CONNECT_REQUESTED:
             return _connect_requested(event)
+        if event.kind == EVENT_AUTH_RECEIVED:
+            return _auth_received(event)
+        if event.kind == EVENT_REAUTHENTICATION_REQUESTED:
+            return _reauthentication_requested(event)
+        if event.kind == EVENT_AUTHENTICATION_ABANDONED:
+            return AuthenticationAbandoned(event.request)
         if event.kind == EVENT_PUBLISHED:
             return Reply(event.request, PublishOutcome(
                 matched=event.numbers[0], queued=event.numbers[1], dropped=event.numbers[2],
@@ -400,36 +513,98 @@ cdef class Engine:
             command.listener_id = listener_id
         self._put(shard, command)
 
-    def admit(self, uint64_t connection, *, str tenant_id, str user_id, bytes attributes=b"{}"):
+    cdef int _put_verdict(self, uint64_t connection, Command *command) except -1:
+        if command != NULL:
+            command.request = connection
+        # As many as there are connections that wait for one: bounded by that.
+        return self._put(<uint32_t> (connection >> _HANDLE_SHARD_BIT), command, 0)
+
+    def admit(
+        self, uint64_t connection, *, str tenant_id, str user_id, bytes attributes=b"{}", str response_information="",
+        str reason_string="", object user_properties=(), bytes authentication_data=None,
+    ):
         cdef bytes tenant = _name(tenant_id, "tenant_id")
         cdef bytes user = _name(user_id, "user_id")
-        cdef Bytes strings[3]
+        cdef bytes information = _text(response_information, "response_information")
+        cdef bytes reason = _text(reason_string, "reason_string")
+        cdef bytes properties = _user_properties(user_properties)
+        cdef bytes data = _data(authentication_data, "authentication_data")
+        cdef Bytes strings[ADMIT_STRING_COUNT]
         cdef Command *command
         if not tenant:
             raise ValueError("tenant_id is empty")
         self._shard(<uint32_t> (connection >> _HANDLE_SHARD_BIT))
-        strings[0] = _view(tenant)
-        strings[1] = _view(user)
-        strings[2] = _view(attributes)
-        command = command_new(COMMAND_ADMIT, strings, 3)
+        strings[ADMIT_TENANT_ID] = _view(tenant)
+        strings[ADMIT_USER_ID] = _view(user)
+        strings[ADMIT_ATTRIBUTES] = _view(attributes)
+        strings[ADMIT_RESPONSE_INFORMATION] = _view(information)
+        strings[ADMIT_REASON_STRING] = _view(reason)
+        strings[ADMIT_USER_PROPERTIES] = _view(properties)
+        strings[ADMIT_AUTHENTICATION_DATA] = _view(data)
+        command = command_new(COMMAND_ADMIT, strings, ADMIT_STRING_COUNT)
         if command != NULL:
-            command.request = connection
-        # As many verdicts as CONNECTs that wait: bounded by that.
-        self._put(<uint32_t> (connection >> _HANDLE_SHARD_BIT), command, 0)
+            command.flag = authentication_data is not None
+        self._put_verdict(connection, command)
 
-    def refuse(self, uint64_t connection, int reason_code, str reason_string=""):
-        cdef bytes reason = _name(reason_string, "reason_string")
-        cdef Bytes strings[1]
+    cdef int _part(
+        self, uint64_t connection, uint8_t kind, int reason_code, str reason_string, str server_reference,
+        object user_properties
+    ) except -1:
+        cdef bytes reason = _text(reason_string, "reason_string")
+        cdef bytes reference = _text(server_reference, "server_reference")
+        cdef bytes properties = _user_properties(user_properties)
+        cdef Bytes strings[FAREWELL_STRING_COUNT]
         cdef Command *command
+        if reference and reason_code not in _REDIRECTIONS:
+            raise ValueError(f"server_reference is given with {reason_code:#04x}, it goes with 0x9c and 0x9d only")
+        self._shard(<uint32_t> (connection >> _HANDLE_SHARD_BIT))
+        strings[FAREWELL_REASON_STRING] = _view(reason)
+        strings[FAREWELL_SERVER_REFERENCE] = _view(reference)
+        strings[FAREWELL_USER_PROPERTIES] = _view(properties)
+        command = command_new(kind, strings, FAREWELL_STRING_COUNT)
+        if command != NULL:
+            command.reason_code = <uint8_t> reason_code
+        return self._put_verdict(connection, command)
+
+    def refuse(
+        self, uint64_t connection, int reason_code, str reason_string="", *, str server_reference="",
+        object user_properties=(),
+    ):
         if not 0x80 <= reason_code <= 0xFF:
             raise ValueError(f"reason_code is {reason_code:#04x}, a refusal has 0x80 to 0xff")
+        self._part(connection, COMMAND_REFUSE, reason_code, reason_string, server_reference, user_properties)
+
+    def disconnect(self, uint64_t connection, int reason_code, str reason_string="", *, str server_reference=""):
+        if reason_code not in _FAREWELLS:
+            raise ValueError(f"reason_code is {reason_code:#04x}, which no server sends in DISCONNECT")
+        self._part(connection, COMMAND_DISCONNECT, reason_code, reason_string, server_reference, ())
+
+    cdef int _put_auth(
+        self, uint64_t connection, uint8_t kind, bytes authentication_data, str reason_string, object user_properties
+    ) except -1:
+        cdef bytes data = _data(authentication_data, "authentication_data")
+        cdef bytes reason = _text(reason_string, "reason_string")
+        cdef bytes properties = _user_properties(user_properties)
+        cdef Bytes strings[AUTH_STRING_COUNT]
+        cdef Command *command
         self._shard(<uint32_t> (connection >> _HANDLE_SHARD_BIT))
-        strings[0] = _view(reason)
-        command = command_new(COMMAND_REFUSE, strings, 1)
+        strings[AUTH_DATA] = _view(data)
+        strings[AUTH_REASON_STRING] = _view(reason)
+        strings[AUTH_USER_PROPERTIES] = _view(properties)
+        command = command_new(kind, strings, AUTH_STRING_COUNT)
         if command != NULL:
-            command.request = connection
-            command.reason_code = <uint8_t> reason_code
-        self._put(<uint32_t> (connection >> _HANDLE_SHARD_BIT), command, 0)
+            command.flag = authentication_data is not None
+        return self._put_verdict(connection, command)
+
+    def challenge(
+        self, uint64_t connection, bytes authentication_data, *, str reason_string="", object user_properties=(),
+    ):
+        self._put_auth(connection, COMMAND_CHALLENGE, authentication_data, reason_string, user_properties)
+
+    def confirm(
+        self, uint64_t connection, bytes authentication_data, *, str reason_string="", object user_properties=(),
+    ):
+        self._put_auth(connection, COMMAND_CONFIRM, authentication_data, reason_string, user_properties)
 
     def configure_tenant(self, str tenant_id, object settings):
         cdef bytes tenant = _name(tenant_id, "tenant_id")

@@ -21,6 +21,7 @@ RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard
 
 _FAILED = Refused(ReasonCode.UNSPECIFIED_ERROR, "authentication failed")
 _BUSY = Refused(ReasonCode.SERVER_BUSY, "too many clients wait for authentication")
+_BAD_METHOD = Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, "this authentication method is not offered")
 _NO_ATTRIBUTES = b"{}"
 
 _log = get_logger(__name__)
@@ -47,6 +48,9 @@ class Admission:
 
         Raises nothing. Cancelling the nursery leaves its clients without an answer, as at the end of the process.
         """
+        if request.authentication_method is not None:
+            await self._tell(request, _BAD_METHOD)  # [MQTT-4.12.0-1]
+            return
         if self._immediate is not None:
             try:
                 decision = self._immediate.decide(request)
@@ -96,11 +100,24 @@ class Admission:
         if isinstance(decision, Admitted):
             attributes = json.dumps(dict(decision.attributes)).encode() if decision.attributes else _NO_ATTRIBUTES
             self._engine.admit(
-                request.connection, tenant_id=decision.tenant_id, user_id=decision.user_id, attributes=attributes
+                request.connection,
+                tenant_id=decision.tenant_id,
+                user_id=decision.user_id,
+                attributes=attributes,
+                response_information=decision.response_information,
+                reason_string=decision.reason_string,
+                user_properties=decision.user_properties,
+                authentication_data=decision.authentication_data,
             )
             self.admitted_count += 1
         elif isinstance(decision, Refused):
-            self._engine.refuse(request.connection, decision.reason_code, decision.reason_string)
+            self._engine.refuse(
+                request.connection,
+                decision.reason_code,
+                decision.reason_string,
+                server_reference=decision.server_reference,
+                user_properties=decision.user_properties,
+            )
             self.refused_count += 1
             if decision is not _BUSY:
                 _log.info(

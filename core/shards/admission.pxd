@@ -1,6 +1,7 @@
 """CONNECT: asking the control plane, and what follows from its verdict.
 
     CONNECT -> check what needs no tenant -> event ConnectRequested ... Command admit / refuse
+                                               (or an exchange of AUTH before, see authentication.pxd)
             -> the shard that the session's key hashes to -> take over or resume or begin the session -> CONNACK
 
 While it waits for the verdict the connection is not read, so that the bytes behind the CONNECT stay in the kernel

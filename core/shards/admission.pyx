@@ -13,8 +13,10 @@ from rookery.core.sessions.session cimport session_attach, session_find, session
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Session, Tenant, World
 from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
+from rookery.core.shards.authentication cimport authentication_begin, authentication_method
 from rookery.core.shards.connections cimport (
-    connection_by_handle, connection_drop, connection_handle, connection_new, connection_ready, connection_want,
+    connection_by_handle, connection_drop, connection_end_exchange, connection_forget_authentication,
+    connection_handle, connection_new, connection_ready, connection_want,
 )
 from rookery.core.shards.lifecycle cimport (
     connack_begin, connack_send, connection_close, connection_fail, connection_refuse,
@@ -25,8 +27,14 @@ from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.protocol cimport is_server_topic
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
-    ATTACHED, EVENT_CONNECT_REQUESTED, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command,
-    Connection, Event, Mail, Shard, Transfer,
+    ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_TENANT_ID,
+    ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ATTACHED, CONNECT_CLIENT_ID, CONNECT_DATA, CONNECT_HAS_DATA,
+    CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL, CONNECT_IS_CLEAN_START,
+    CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER, CONNECT_PROPERTIES,
+    CONNECT_STRING_COUNT, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
+    CONNECT_WILL_TOPIC, EVENT_CONNECT_REQUESTED, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
+    FAREWELL_USER_PROPERTIES, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command, Connection, Event, Mail,
+    Shard, Transfer,
 )
 from rookery.core.shards.tenants cimport tenant_acquire
 from rookery.core.shards.transport cimport transport_close
@@ -38,8 +46,8 @@ from rookery.core.wire.decode cimport decode_connect
 from rookery.core.wire.encode cimport OutgoingConnack, size_connack
 from rookery.core.wire.packets cimport ConnectPacket
 from rookery.core.wire.spec cimport (
-    MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_BAD_AUTHENTICATION_METHOD, REASON_CLIENT_IDENTIFIER_NOT_VALID,
-    REASON_NOT_AUTHORIZED, REASON_PACKET_TOO_LARGE, REASON_PAYLOAD_FORMAT_INVALID, REASON_QOS_NOT_SUPPORTED,
+    MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_NOT_AUTHORIZED,
+    REASON_PACKET_TOO_LARGE, REASON_PAYLOAD_FORMAT_INVALID, REASON_QOS_NOT_SUPPORTED,
     REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_UNAVAILABLE, REASON_SESSION_TAKEN_OVER,
     REASON_SUCCESS, REASON_TOPIC_NAME_INVALID, REASON_UNSUPPORTED_PROTOCOL_VERSION,
 )
@@ -60,8 +68,6 @@ cdef uint8_t _check(Connection *connection, const ConnectPacket *packet) noexcep
     """What can be told without knowing the tenant."""
     if packet.client_id.size == 0 and packet.protocol_version == MQTT_3_1:
         return REASON_CLIENT_IDENTIFIER_NOT_VALID  # [MQTT 3.1, 3.1]
-    if packet.has_authentication_method:
-        return REASON_BAD_AUTHENTICATION_METHOD  # [MQTT-4.12.0-1]
     if connection.shard.pending_connects >= PENDING_CONNECTS:
         return REASON_SERVER_BUSY
     return REASON_SUCCESS
@@ -94,12 +100,51 @@ cdef void admission_too_large(Connection *connection, const uint8_t *body, Py_ss
         connection_fail(connection, b"this CONNECT is too large")
 
 
+cdef Event *_requested(Connection *connection, const ConnectPacket *packet) noexcept nogil:
+    cdef Bytes strings[CONNECT_STRING_COUNT]
+    cdef uint64_t flags = <uint64_t> packet.will.qos << CONNECT_WILL_QOS_SHIFT
+    cdef Event *event
+    strings[CONNECT_PEER].data = connection.peer
+    strings[CONNECT_PEER].size = connection.peer_size
+    strings[CONNECT_CLIENT_ID] = packet.client_id
+    strings[CONNECT_USERNAME] = packet.username
+    strings[CONNECT_PASSWORD] = packet.password
+    strings[CONNECT_WILL_TOPIC] = packet.will.topic
+    strings[CONNECT_METHOD] = packet.authentication_method
+    strings[CONNECT_DATA] = packet.authentication_data
+    strings[CONNECT_PROPERTIES] = packet.user_properties
+    event = event_new(EVENT_CONNECT_REQUESTED, connection_handle(connection), strings, CONNECT_STRING_COUNT)
+    if event == NULL:
+        return NULL
+    if packet.clean_start:
+        flags |= CONNECT_IS_CLEAN_START
+    if packet.has_username:
+        flags |= CONNECT_HAS_USERNAME
+    if packet.has_password:
+        flags |= CONNECT_HAS_PASSWORD
+    if packet.has_will:
+        flags |= CONNECT_HAS_WILL
+    if packet.will.retain:
+        flags |= CONNECT_IS_WILL_RETAINED
+    if packet.has_authentication_method:
+        flags |= CONNECT_HAS_METHOD
+    if packet.authentication_data.data != NULL:
+        flags |= CONNECT_HAS_DATA
+    if packet.request_response_information:
+        flags |= CONNECT_WANTS_RESPONSE_INFORMATION
+    event.flags[0] = packet.protocol_version
+    event.numbers[0] = connection.listener_id
+    event.numbers[1] = packet.keep_alive
+    event.numbers[2] = packet.session_expiry_interval
+    event.numbers[3] = flags
+    return event
+
+
 cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssize_t size) noexcept nogil:
     cdef Shard *shard = connection.shard
     cdef ConnectPacket packet
     cdef const char *detail = NULL
     cdef int reason
-    cdef Bytes strings[4]
     cdef Event *event
     reason = decode_connect(body, size, &packet, &detail)
     if reason != REASON_SUCCESS:
@@ -116,23 +161,13 @@ cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssiz
         connection_refuse(connection, packet.protocol_version, <uint8_t> reason, NULL)
         return
     connection.connect_body = <uint8_t *> malloc(size)
-    strings[0].data = connection.peer
-    strings[0].size = connection.peer_size
-    strings[1] = packet.client_id
-    strings[2] = packet.username
-    strings[3] = packet.password
-    event = event_new(EVENT_CONNECT_REQUESTED, connection_handle(connection), strings, 4)
-    if connection.connect_body == NULL or event == NULL:
+    event = _requested(connection, &packet)
+    if connection.connect_body == NULL or event == NULL or not authentication_begin(connection, &packet):
         free(event)
         connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
         return
     memcpy(connection.connect_body, body, size)
     connection.connect_size = <uint32_t> size
-    event.flags[0] = packet.protocol_version
-    event.flags[1] = packet.clean_start
-    event.flags[2] = packet.has_username
-    event.flags[3] = packet.has_password
-    event.numbers[0] = connection.listener_id
     connection.state = VERDICT_DUE
     shard.pending_connects += 1
     connection_want(connection, False, connection.is_writable_awaited)
@@ -144,8 +179,10 @@ cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssiz
 cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil:
     cdef Connection *connection = connection_by_handle(shard, command.request)
     if connection != NULL and connection.state == VERDICT_DUE:
+        connection_forget_authentication(connection)
         connection_refuse_with(
-            connection, command.reason_code, command_string(command, 0), command_string(command, 1))
+            connection, command.reason_code, command_string(command, FAREWELL_REASON_STRING),
+            command_string(command, FAREWELL_SERVER_REFERENCE), command_string(command, FAREWELL_USER_PROPERTIES))
     command_free(command)
 
 
@@ -200,6 +237,7 @@ cdef void _transfer(Connection *connection, uint32_t owner, Command *command) no
     transfer.peer = connection.peer
     transfer.peer_size = connection.peer_size
     transfer.admission = command
+    connection_forget_authentication(connection)
     # What went over is no longer this connection's to give back.
     connection.descriptor = -1
     connection.transport = 0
@@ -222,13 +260,15 @@ cdef void admission_admit(Shard *shard, Command *command) noexcept nogil:
     # It was decoded before without an error, so it is again.
     decode_connect(connection.connect_body, connection.connect_size, &packet, &detail)
     if packet.client_id.size == 0:
-        _assign_client_id(shard, command_string(command, 0), command_string(command, 1), assigned)
+        _assign_client_id(
+            shard, command_string(command, ADMIT_TENANT_ID), command_string(command, ADMIT_USER_ID), assigned)
         packet.client_id.data = assigned
         packet.client_id.size = _ASSIGNED_SIZE
         _attach(connection, &packet, command, True)
         return
     owner = owner_shard(
-        shard, command_string(command, 0), session_key_hash(shard, command_string(command, 1), packet.client_id))
+        shard, command_string(command, ADMIT_TENANT_ID),
+        session_key_hash(shard, command_string(command, ADMIT_USER_ID), packet.client_id))
     if owner != shard.index:
         _transfer(connection, owner, command)
     else:
@@ -256,6 +296,10 @@ cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil:
     connection.link.version = packet.protocol_version
     connection.link.maximum_packet_size = packet.maximum_packet_size
     connection.wants_problem_information = packet.request_problem_information
+    if not authentication_begin(connection, &packet):
+        command_free(transfer.admission)
+        connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
+        return
     _attach(connection, &packet, transfer.admission, False)
 
 
@@ -328,7 +372,7 @@ cdef Message *_will_message(Session *session, ConnectPacket *packet) noexcept no
 
 
 cdef void _keep_identity(Session *session, Command *command, Connection *connection) noexcept nogil:
-    cdef Bytes attributes = command_string(command, 2)
+    cdef Bytes attributes = command_string(command, ADMIT_ATTRIBUTES)
     free(session.attributes)
     session.attributes_size = 0
     session.attributes = <uint8_t *> malloc(attributes.size + 1)
@@ -391,6 +435,29 @@ cdef void _announce(
     connack.maximum_packet_size = settings.max_user_payload_bytes
 
 
+cdef void _answer(
+    Connection *connection, const ConnectPacket *packet, const Command *command, OutgoingConnack *connack
+) noexcept nogil:
+    """What the control plane has to say beside its yes, and the client must get."""
+    cdef Bytes response_information = command_string(command, ADMIT_RESPONSE_INFORMATION)
+    if packet.request_response_information and response_information.size > 0:
+        connack.response_information = response_information  # [MQTT-3.1.2-28]
+    if connection.authentication != NULL:
+        connack.authentication_method = authentication_method(connection)  # [MQTT-4.12.0-5]
+        if command.flag:
+            connack.authentication_data = command_string(command, ADMIT_AUTHENTICATION_DATA)
+
+
+cdef void _comment(Connection *connection, const Command *command, OutgoingConnack *connack) noexcept nogil:
+    """What it has to say beside that, and the client may miss when its Maximum Packet Size is short."""
+    cdef Bytes reason_string = command_string(command, ADMIT_REASON_STRING)
+    if not connection.wants_problem_information:
+        return
+    if reason_string.size > 0:
+        connack.reason_string = reason_string
+    connack.user_properties = command_string(command, ADMIT_USER_PROPERTIES)
+
+
 cdef void _keep_will(Session *session, ConnectPacket *packet) noexcept nogil:
     # A will of the old connection that waits for its delay is cancelled [MQTT-3.1.3-9].
     message_release(session.will.message)
@@ -429,8 +496,8 @@ cdef void _notice_attached(
 cdef void _attach(Connection *connection, ConnectPacket *packet, Command *command, bint is_assigned) noexcept nogil:
     """The connection is admitted and this shard owns its session. Takes over the command."""
     cdef Shard *shard = connection.shard
-    cdef Bytes user_id = command_string(command, 1)
-    cdef Tenant *tenant = tenant_acquire(shard, command_string(command, 0))
+    cdef Bytes user_id = command_string(command, ADMIT_USER_ID)
+    cdef Tenant *tenant = tenant_acquire(shard, command_string(command, ADMIT_TENANT_ID))
     cdef const Settings *settings
     cdef const char *detail = NULL
     cdef uint8_t reason
@@ -444,10 +511,12 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
         return
     connection.tenant = tenant
+    connection_end_exchange(connection)
     settings = &tenant.settings
     session_expiry_interval = _granted_expiry(settings, packet)
     keep_alive = _granted_keep_alive(settings, packet)
     _announce(settings, packet, session_expiry_interval, keep_alive, is_assigned, &connack)
+    _answer(connection, packet, command, &connack)
     reason = _check_will(settings, packet, &detail)
     if not _is_version_enabled(settings, packet.protocol_version):
         reason = REASON_UNSUPPORTED_PROTOCOL_VERSION
@@ -468,7 +537,6 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
         return
     _keep_identity(session, command, connection)
-    command_free(command)
     connack.session_present = session_present  # [MQTT-3.2.2-2], [MQTT-3.2.2-3]
     session.session_expiry_interval = session_expiry_interval
     session.is_persistent = session_expiry_interval != 0
@@ -488,7 +556,9 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         connection.link.aliases = aliases_new(
             min(packet.topic_alias_maximum, settings.max_topic_alias, <uint16_t> ALIASES_MAXIMUM))
     session_attach(session, &connection.link)
+    _comment(connection, command, &connack)
     connack_send(connection, &connack, packet.protocol_version)
+    command_free(command)  # CONNACK borrowed from it.
     free(connection.connect_body)
     connection.connect_body = NULL
     connection_watch(connection)

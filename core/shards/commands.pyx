@@ -11,17 +11,20 @@ from rookery.core.sessions.state cimport Session, Tenant
 from rookery.core.shards.admission cimport (
     admission_admit, admission_refuse, session_key_hash,
 )
-from rookery.core.shards.connections cimport connection_drop, connection_new
-from rookery.core.shards.lifecycle cimport connection_close, connection_refuse
+from rookery.core.shards.authentication cimport authentication_challenge, authentication_confirm
+from rookery.core.shards.connections cimport connection_by_handle, connection_drop, connection_new
+from rookery.core.shards.lifecycle cimport connection_close, connection_close_with, connection_refuse
 from rookery.core.shards.listeners cimport adopt, listener_add, listeners_clear
 from rookery.core.shards.publishing cimport shard_publish_here
 from rookery.core.shards.queues cimport (
     command_free, command_string, command_take_all, event_new, event_put,
 )
 from rookery.core.shards.state cimport (
-    ATTACHED, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CONFIGURE, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN,
-    COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING,
-    CONNECT_DUE, EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, VERDICT_DUE, Command,
+    ATTACHED, AUTH_DUE, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
+    COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE, COMMAND_PUBLISH,
+    COMMAND_REFUSE,
+    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, CONNECT_DUE, EVENT_NO_SESSION, EVENT_PUBLISHED,
+    EVENT_SESSION, EVENT_STATISTICS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, VERDICT_DUE, Command,
     Connection, Event, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
@@ -159,6 +162,14 @@ cdef void _observe(Shard *shard, Command *command) noexcept nogil:
     memcpy(shard.notices.wanted, wanted.data, NOTICE_KIND_COUNT)
 
 
+cdef void _disconnect(Shard *shard, Command *command) noexcept nogil:
+    cdef Connection *connection = connection_by_handle(shard, command.request)
+    if connection != NULL and connection.state == ATTACHED:
+        connection_close_with(
+            connection, command.reason_code, command_string(command, FAREWELL_REASON_STRING),
+            command_string(command, FAREWELL_SERVER_REFERENCE), True)
+
+
 cdef void _stop(Shard *shard, Command *command) noexcept nogil:
     cdef uint32_t chunk, place
     cdef Connection *connection
@@ -172,7 +183,7 @@ cdef void _stop(Shard *shard, Command *command) noexcept nogil:
                 connection_close(
                     connection, REASON_SERVER_SHUTTING_DOWN, NULL,
                     not connection.tenant.settings.no_lwt_when_server_shutting_down)
-            elif connection.state == VERDICT_DUE:
+            elif connection.state == VERDICT_DUE or connection.state == AUTH_DUE:
                 connection_refuse(connection, connection.link.version, REASON_SERVER_UNAVAILABLE, NULL)
             elif connection.state == CONNECT_DUE:
                 connection_drop(connection)
@@ -204,6 +215,12 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         _stop(shard, command)
     elif kind == COMMAND_OBSERVE:
         _observe(shard, command)
+    elif kind == COMMAND_CHALLENGE:
+        authentication_challenge(shard, command)
+    elif kind == COMMAND_CONFIRM:
+        authentication_confirm(shard, command)
+    elif kind == COMMAND_DISCONNECT:
+        _disconnect(shard, command)
     elif kind == COMMAND_LINK:
         _link(shard, command)
     command_free(command)

@@ -23,6 +23,10 @@ cdef void connection_drop(Connection *connection) noexcept nogil
 cdef void connection_linger(Connection *connection) noexcept nogil
 # Send what waits now. False when the connection was dropped by it (only without a session) or is dead (with one).
 cdef bint connection_flush(Connection *connection) noexcept nogil
+# Its exchange of AUTH packets, if there is one, is over.
+cdef void connection_end_exchange(Connection *connection) noexcept nogil
+# The control plane has decided about a CONNECT: whatever becomes of the connection now, it needs no telling.
+cdef void connection_forget_authentication(Connection *connection) noexcept nogil
 # Bytes that came before are to be looked at in the next turn, whatever the kernel says.
 cdef void connection_ready(Connection *connection) noexcept nogil
 # A dropped connection whose outbox has left the flush list: its place may be used again.

@@ -7,9 +7,11 @@ from libc.string cimport memset
 from rookery.core.sessions.aliases cimport aliases_free
 from rookery.core.sessions.outbox cimport outbox_clear, outbox_init
 from rookery.core.sessions.state cimport TIMER_CONNECTION
+from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.state cimport (
-    CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE, LINGER_MS, LINGERING, TRANSPORT_MEMORY,
-    TRANSPORT_SOCKET, VERDICT_DUE, Connection, MemoryLink, Shard,
+    AUTH_DUE, CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE, EVENT_AUTHENTICATION_ABANDONED,
+    LINGER_MS, LINGERING, TRANSPORT_MEMORY, TRANSPORT_SOCKET, TURN_OF_NOBODY, VERDICT_DUE, Connection, Event,
+    MemoryLink, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport (
@@ -166,9 +168,42 @@ cdef void _leave_lists(Connection *connection) noexcept nogil:
         connection.is_ready = 0
 
 
+cdef void connection_end_exchange(Connection *connection) noexcept nogil:
+    if connection.authentication == NULL:
+        return
+    if connection.authentication.is_exchange:
+        connection.authentication.is_exchange = 0
+        connection.shard.pending_authentications -= 1
+    if connection.authentication.turn != TURN_OF_NOBODY:
+        connection.authentication.turn = TURN_OF_NOBODY
+        connection.shard.pending_reauthentications -= 1
+
+
+cdef void connection_forget_authentication(Connection *connection) noexcept nogil:
+    connection_end_exchange(connection)
+    free(connection.authentication)
+    connection.authentication = NULL
+
+
+cdef void _abandon_authentication(Connection *connection) noexcept nogil:
+    cdef Event *event
+    if (
+        connection.state == AUTH_DUE
+        or connection.state == VERDICT_DUE
+        or connection.authentication.turn != TURN_OF_NOBODY
+    ):
+        # Without memory for it the control plane gives up at its own deadline.
+        event = event_new(EVENT_AUTHENTICATION_ABANDONED, connection_handle(connection), NULL, 0)
+        if event != NULL:
+            event_put(connection.shard, event)
+    connection_forget_authentication(connection)
+
+
 cdef void _forget_request(Connection *connection) noexcept nogil:
     """What the connection holds beside its outbox."""
     cdef uint32_t number
+    if connection.authentication != NULL:
+        _abandon_authentication(connection)
     if connection.state == VERDICT_DUE:
         connection.shard.pending_connects -= 1
     for number in range(connection.alias_count):

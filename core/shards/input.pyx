@@ -13,11 +13,13 @@ from libc.string cimport memcpy
 
 from rookery.core.sessions.publish cimport forget_recent_topic
 from rookery.core.shards.admission cimport admission_request, admission_too_large
+from rookery.core.shards.authentication cimport authentication_continue
 from rookery.core.shards.connections cimport connection_drop
 from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.state cimport (
-    ATTACHED, CONNECT_DUE, CONNECTION_FREE, LINGERING, READ_LARGE_SIZE, READ_SIZE, TRANSPORT_MEMORY, Connection, Shard,
+    ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECTION_FREE, LINGERING, READ_LARGE_SIZE, READ_SIZE, TRANSPORT_MEMORY,
+    Connection, Shard,
 )
 from rookery.core.shards.transport cimport (
     READ_CLOSED, READ_WOULD_BLOCK, memory_link_is_readable, transport_read, transport_read_two,
@@ -33,7 +35,7 @@ from rookery.core.wire.spec cimport (
 cdef inline bint _is_consuming(const Connection *connection, uint32_t generation) noexcept nogil:
     return (
         connection.generation == generation
-        and (connection.state == ATTACHED or connection.state == CONNECT_DUE)
+        and (connection.state == ATTACHED or connection.state == CONNECT_DUE or connection.state == AUTH_DUE)
         and not connection.is_held
     )
 
@@ -72,6 +74,8 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
             break
         if connection.state == ATTACHED:
             handle_packet(connection, &frame, data + consumed + frame.header_size)
+        elif connection.state == AUTH_DUE:
+            authentication_continue(connection, &frame, data + consumed + frame.header_size)
         else:
             _handle_first(connection, &frame, data + consumed + frame.header_size)
         consumed += frame.header_size + frame.body_size
@@ -200,7 +204,7 @@ cdef void connection_resume(Connection *connection) noexcept nogil:
     cdef uint32_t generation = connection.generation
     cdef uint8_t *kept = connection.partial
     cdef uint32_t size = connection.partial_size
-    if size > 0 and connection.state == ATTACHED and not connection.is_held:
+    if size > 0 and (connection.state == ATTACHED or connection.state == AUTH_DUE) and not connection.is_held:
         # Taken out while it is walked, so that closing the connection meanwhile cannot free it.
         connection.partial = NULL
         connection.partial_size = 0

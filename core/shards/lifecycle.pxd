@@ -23,20 +23,26 @@ from rookery.core.wire.encode cimport OutgoingConnack
 cdef void connection_lost(Connection *connection) noexcept nogil
 # The client's DISCONNECT with this reason code did.
 cdef void connection_left(Connection *connection, uint8_t reason_code) noexcept nogil
-# What came is no CONNECT of MQTT: there is nobody to answer.
+# What came is no CONNECT of MQTT, or the client left before CONNACK: there is nobody to answer.
 cdef void connection_fail(Connection *connection, const char *detail) noexcept nogil
 # Close with a reason: a 5.0 client is told before. detail (may be NULL) becomes the Reason String if it wants one.
 cdef void connection_close(
     Connection *connection, uint8_t reason_code, const char *detail, bint keeps_will) noexcept nogil
+# The same in the words of the control plane; what is empty is not said. A server reference goes with
+# REASON_USE_ANOTHER_SERVER and REASON_SERVER_MOVED.
+cdef void connection_close_with(
+    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference,
+    bint keeps_will) noexcept nogil
 # A CONNACK that says yes and announces nothing, to be filled in; and its way out.
 cdef void connack_begin(OutgoingConnack *connack) noexcept nogil
 cdef void connack_send(Connection *connection, OutgoingConnack *connack, uint8_t version) noexcept nogil
-# CONNACK with a reason, then close; for a connection in state CONNECT_DUE or VERDICT_DUE. detail may be NULL.
+# CONNACK with a reason, then close; for a connection that has sent CONNECT and is not attached. detail may be NULL.
 cdef void connection_refuse(
     Connection *connection, uint8_t version, uint8_t reason_code, const char *detail) noexcept nogil
 # The same in the words of the control plane; what is empty is not said.
 cdef void connection_refuse_with(
-    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference) noexcept nogil
+    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference,
+    Bytes user_properties) noexcept nogil
 # The session ends now; its will, if one waits, is published.
 cdef void session_finish(Shard *shard, Session *session) noexcept nogil
 # TIMER_SESSION fired.

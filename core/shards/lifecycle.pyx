@@ -20,8 +20,8 @@ from rookery.core.shards.connections cimport connection_drop, connection_linger
 from rookery.core.shards.publishing cimport shard_publish_message
 from rookery.core.shards.replays cimport replay_cancel
 from rookery.core.shards.state cimport (
-    ATTACHED, CLOSED_BY_CLIENT, CLOSED_BY_NETWORK, CLOSED_BY_SERVER, CONNECT_DUE, LINGERING,
-    STALL_MS, VERDICT_DUE, Connection, Shard,
+    ATTACHED, AUTH_DUE, CLOSED_BY_CLIENT, CLOSED_BY_NETWORK, CLOSED_BY_SERVER, CONNECT_DUE, LINGERING, STALL_MS,
+    TURN_OF_NOBODY, VERDICT_DUE, Connection, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.structures.bytes cimport Bytes
@@ -151,23 +151,23 @@ cdef Bytes _peer(const Connection *connection) noexcept nogil:
 
 
 cdef void _notice_parting(
-    const Connection *connection, uint8_t cause, uint8_t reason_code, const char *detail
+    const Connection *connection, uint8_t cause, uint8_t reason_code, Bytes detail
 ) noexcept nogil:
     if is_noticed(&connection.shard.world, NOTICE_CLIENT_DISCONNECTED):
         notice_session(
-            connection.link.session, NOTICE_CLIENT_DISCONNECTED, _peer(connection), text_of(detail), cause,
+            connection.link.session, NOTICE_CLIENT_DISCONNECTED, _peer(connection), detail, cause,
             reason_code, 0, 0)
 
 
 cdef void connection_lost(Connection *connection) noexcept nogil:
     if connection.link.session != NULL:
-        _notice_parting(connection, CLOSED_BY_NETWORK, REASON_UNSPECIFIED_ERROR, NULL)
+        _notice_parting(connection, CLOSED_BY_NETWORK, REASON_UNSPECIFIED_ERROR, absent())
         _part(connection, True)
     connection_drop(connection)
 
 
 cdef void connection_left(Connection *connection, uint8_t reason_code) noexcept nogil:
-    _notice_parting(connection, CLOSED_BY_CLIENT, reason_code, NULL)
+    _notice_parting(connection, CLOSED_BY_CLIENT, reason_code, absent())
     # A normal DISCONNECT takes the will with it [MQTT-3.14.4-3].
     _part(connection, reason_code != REASON_SUCCESS)
     connection_drop(connection)
@@ -195,9 +195,12 @@ cdef void connack_send(Connection *connection, OutgoingConnack *connack, uint8_t
     cdef uint32_t size = <uint32_t> size_connack(connack, version)
     cdef uint8_t *out
     if connection.link.maximum_packet_size != 0 and size > connection.link.maximum_packet_size:
-        # The reason string is the first to go [MQTT-3.2.2-19].
-        connack.reason_string.data = NULL
+        # User properties are the first to go [MQTT-3.2.2-20], then the reason string [MQTT-3.2.2-19].
+        connack.user_properties.size = 0
         size = <uint32_t> size_connack(connack, version)
+        if size > connection.link.maximum_packet_size:
+            connack.reason_string.data = NULL
+            size = <uint32_t> size_connack(connack, version)
         if size > connection.link.maximum_packet_size:
             return  # [MQTT-3.1.2-24]
     out = outbox_reserve(&connection.link.outbox, size)
@@ -221,7 +224,8 @@ cdef void _notice_refusal(
 
 
 cdef void _refuse(
-    Connection *connection, uint8_t version, uint8_t reason_code, Bytes reason_string, Bytes server_reference
+    Connection *connection, uint8_t version, uint8_t reason_code, Bytes reason_string, Bytes server_reference,
+    Bytes user_properties
 ) noexcept nogil:
     cdef OutgoingConnack connack
     _notice_refusal(connection, version, reason_code, reason_string)
@@ -229,6 +233,8 @@ cdef void _refuse(
     connack.reason_code = reason_code if IS_CONNACK_REASON[reason_code] else REASON_IMPLEMENTATION_SPECIFIC_ERROR
     if reason_string.size > 0 and connection.wants_problem_information:
         connack.reason_string = reason_string
+    if connection.wants_problem_information:
+        connack.user_properties = user_properties
     if server_reference.size > 0:
         connack.server_reference = server_reference
     connack_send(connection, &connack, version)
@@ -238,22 +244,26 @@ cdef void _refuse(
 cdef void connection_refuse(
     Connection *connection, uint8_t version, uint8_t reason_code, const char *detail
 ) noexcept nogil:
-    _refuse(connection, version, reason_code, text_of(detail), absent())
+    _refuse(connection, version, reason_code, text_of(detail), absent(), absent())
 
 
 cdef void connection_refuse_with(
-    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference
+    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference, Bytes user_properties
 ) noexcept nogil:
-    _refuse(connection, connection.link.version, reason_code, reason_string, server_reference)
+    _refuse(connection, connection.link.version, reason_code, reason_string, server_reference, user_properties)
 
 
 # DISCONNECT
 
-cdef void _tell(Connection *connection, uint8_t reason_code, const char *detail) noexcept nogil:
-    cdef Bytes reason_string = text_of(detail if connection.wants_problem_information else NULL)
-    cdef Bytes server_reference = absent()
+cdef void _tell(
+    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference
+) noexcept nogil:
     cdef uint32_t size
     cdef uint8_t *out
+    if reason_string.size == 0 or not connection.wants_problem_information:
+        reason_string.data = NULL
+    if server_reference.size == 0:
+        server_reference.data = NULL
     size = <uint32_t> size_disconnect(reason_code, reason_string, server_reference)
     if connection.link.maximum_packet_size != 0 and size > connection.link.maximum_packet_size:
         # The reason string is the first to go [MQTT-3.14.2-3].
@@ -270,16 +280,27 @@ cdef void _tell(Connection *connection, uint8_t reason_code, const char *detail)
 cdef void connection_close(
     Connection *connection, uint8_t reason_code, const char *detail, bint keeps_will
 ) noexcept nogil:
+    connection_close_with(connection, reason_code, text_of(detail), absent(), keeps_will)
+
+
+cdef void connection_close_with(
+    Connection *connection, uint8_t reason_code, Bytes reason_string, Bytes server_reference, bint keeps_will
+) noexcept nogil:
     if connection.state == LINGERING:
         return
     if connection.state == CONNECT_DUE:
         # Nobody has introduced himself: there is nothing to say and no version to say it in.
         connection_drop(connection)
         return
+    if connection.state == VERDICT_DUE or connection.state == AUTH_DUE:
+        # No DISCONNECT before CONNACK [MQTT-3.14.0-1].
+        _refuse(
+            connection, connection.link.version, reason_code, reason_string, server_reference, absent())
+        return
     if connection.state == ATTACHED and connection.link.version == MQTT_5_0:
-        _tell(connection, reason_code, detail)
+        _tell(connection, reason_code, reason_string, server_reference)
     if connection.link.session != NULL:
-        _notice_parting(connection, CLOSED_BY_SERVER, reason_code, detail)
+        _notice_parting(connection, CLOSED_BY_SERVER, reason_code, reason_string)
         _part(connection, keeps_will)
     connection_linger(connection)
 
@@ -296,6 +317,12 @@ cdef void connection_watch(Connection *connection) noexcept nogil:
         due = connection.blocked_since_ms + STALL_MS
     if connection.keep_alive != 0 and _silence_due(connection) < due:
         due = _silence_due(connection)
+    if (
+        connection.authentication != NULL
+        and connection.authentication.turn != TURN_OF_NOBODY
+        and connection.authentication.due_ms < due
+    ):
+        due = connection.authentication.due_ms
     wheel_arm(shard.world.wheel, &connection.timer, due)
 
 
@@ -312,6 +339,10 @@ cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept 
     if connection.state == VERDICT_DUE:
         connection_refuse(connection, connection.link.version, REASON_SERVER_UNAVAILABLE, b"nobody decided in time")
         return
+    if connection.state == AUTH_DUE:
+        connection_refuse(
+            connection, connection.link.version, REASON_NOT_AUTHORIZED, b"the authentication took too long")
+        return
     if connection.keep_alive != 0 and connection.is_held:
         # Held back by us, it cannot be heard.
         connection.last_receive_ms = now_ms
@@ -319,6 +350,13 @@ cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept 
         connection_close(connection, REASON_KEEP_ALIVE_TIMEOUT, b"keep alive timeout", True)
     elif connection.blocked_since_ms != 0 and now_ms >= connection.blocked_since_ms + STALL_MS:
         connection_close(connection, REASON_SERVER_BUSY, b"the client takes no bytes", True)
+    elif (
+        connection.authentication != NULL
+        and connection.authentication.turn != TURN_OF_NOBODY
+        and now_ms >= connection.authentication.due_ms
+    ):
+        # [MQTT-4.12.1-2]
+        connection_close(connection, REASON_NOT_AUTHORIZED, b"the re-authentication took too long", True)
     else:
         if connection.link.session != NULL:
             inflight_trim(&connection.link.session.inflight)

@@ -21,6 +21,7 @@ from rookery.core.sessions.subscriptions cimport (
     session_subscribe, session_unsubscribe, subscription_find,
 )
 from rookery.core.sessions.witness cimport absent, is_noticed, is_noticed_in_debug, notice_session
+from rookery.core.shards.authentication cimport authentication_handle
 from rookery.core.shards.connections cimport connection_flush, connection_want
 from rookery.core.shards.lifecycle cimport connection_close, connection_left, connection_lost
 from rookery.core.shards.publishing cimport shard_publish
@@ -46,8 +47,8 @@ from rookery.core.wire.packets cimport (
     UnsubscribePacket,
 )
 from rookery.core.wire.spec cimport (
-    MQTT_5_0, PACKET_DISCONNECT, PACKET_PINGREQ, PACKET_PUBACK, PACKET_PUBCOMP, PACKET_PUBLISH, PACKET_PUBREC,
-    PACKET_PUBREL, PACKET_SUBACK, PACKET_SUBSCRIBE, PACKET_UNSUBACK, PACKET_UNSUBSCRIBE,
+    MQTT_5_0, PACKET_AUTH, PACKET_DISCONNECT, PACKET_PINGREQ, PACKET_PUBACK, PACKET_PUBCOMP, PACKET_PUBLISH,
+    PACKET_PUBREC, PACKET_PUBREL, PACKET_SUBACK, PACKET_SUBSCRIBE, PACKET_UNSUBACK, PACKET_UNSUBSCRIBE,
     REASON_ADMINISTRATIVE_ACTION,
     REASON_MALFORMED_PACKET, REASON_NO_MATCHING_SUBSCRIBERS, REASON_NO_SUBSCRIPTION_EXISTED, REASON_NOT_AUTHORIZED,
     REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_PAYLOAD_FORMAT_INVALID, REASON_PROTOCOL_ERROR,
@@ -527,6 +528,8 @@ cdef void handle_packet(Connection *connection, const Frame *frame, const uint8_
         _handle_unsubscribe(connection, frame, body)
     elif packet_type == PACKET_DISCONNECT:
         _handle_disconnect(connection, frame, body)
+    elif packet_type == PACKET_AUTH:
+        authentication_handle(connection, frame, body)
     else:
-        # A second CONNECT [MQTT-3.1.0-2], an AUTH without a method, or a packet that only servers send.
+        # A second CONNECT [MQTT-3.1.0-2], or a packet that only servers send.
         connection_close(connection, REASON_PROTOCOL_ERROR, b"this packet is not expected here", True)

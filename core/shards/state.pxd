@@ -41,6 +41,12 @@ cdef enum ShardLimit:
     HOLD_MS = 200                  # how long publishers wait for a client whose outbox is over its high mark
     RETAINED_PER_TURN = 1024       # retained messages handed to new subscribers per turn, so that nobody waits long
     RETAINED_NODES_PER_TURN = 4096  # places of the retained tree looked at for them
+    AUTH_SIZE_MAXIMUM = 65536      # bytes of an AUTH: the data of ordinary methods has less than 4 KiB
+    AUTHENTICATION_STEPS = 16      # AUTHs of a client in one exchange: SCRAM takes one, the longest of SASL a few
+    PENDING_AUTHENTICATIONS = 4096  # strangers in an exchange, per shard
+    PENDING_REAUTHENTICATIONS = 4096  # the same of connected clients, apart so that strangers cannot take their place
+    REAUTHENTICATION_TIMEOUT_MS = 20000  # from AUTH 0x19 to its end, as CONNECT_TIMEOUT_MS
+    STRINGS_MAXIMUM = 12           # of a command or an event
 
 cdef enum ConnectionState:
     CONNECTION_FREE = 0
@@ -48,6 +54,12 @@ cdef enum ConnectionState:
     VERDICT_DUE = 2        # the control plane decides
     ATTACHED = 3           # has a session
     LINGERING = 4          # closed by us: last bytes go out, what comes in is thrown away
+    AUTH_DUE = 5           # the control plane has asked for more, the client is to answer with AUTH
+
+cdef enum AuthenticationTurn:  # of a re-authentication: who is to speak
+    TURN_OF_NOBODY = 0     # none is under way
+    TURN_OF_SERVER = 1
+    TURN_OF_CLIENT = 2
 
 cdef enum TransportKind:
     TRANSPORT_SOCKET = 1
@@ -73,6 +85,14 @@ cdef struct MemoryLink:    # the two directions of a connection without a socket
 cdef struct TopicAlias:
     uint8_t *topic             # owned; NULL = not set
     uint16_t size
+
+
+cdef struct Authentication:    # of a client whose CONNECT names a method; authentication.pyx
+    uint64_t due_ms            # when a re-authentication must have ended
+    uint32_t method_size       # bytes; the method follows the struct
+    uint8_t turn               # AuthenticationTurn
+    uint8_t step_count         # AUTHs that came from the client in this exchange
+    uint8_t is_exchange        # before CONNACK: the control plane has challenged; counted by the shard
 
 
 cdef struct Connection:
@@ -102,6 +122,7 @@ cdef struct Connection:
     Tenant *tenant             # NULL before the verdict
     uint8_t *connect_body      # of the CONNECT, until the session is attached
     uint32_t connect_size
+    Authentication *authentication  # NULL: a CONNECT without a method
     TopicAlias *aliases        # of the client, 1-based less one
     uint16_t alias_count       # places in aliases
     uint16_t peer_size
@@ -206,6 +227,31 @@ cdef enum CommandKind:
     COMMAND_STOP = 10
     COMMAND_LINK = 11          # a memory connection
     COMMAND_OBSERVE = 12       # which notices are wanted
+    COMMAND_CHALLENGE = 13     # AUTH that asks for more
+    COMMAND_CONFIRM = 14       # AUTH that ends a re-authentication well
+    COMMAND_DISCONNECT = 15
+
+cdef enum:                     # what COMMAND_ADMIT carries; flag: there is authentication data
+    ADMIT_TENANT_ID = 0
+    ADMIT_USER_ID = 1
+    ADMIT_ATTRIBUTES = 2
+    ADMIT_RESPONSE_INFORMATION = 3
+    ADMIT_REASON_STRING = 4
+    ADMIT_USER_PROPERTIES = 5  # encoded, as in a packet
+    ADMIT_AUTHENTICATION_DATA = 6
+    ADMIT_STRING_COUNT = 7
+
+cdef enum:                     # what COMMAND_CHALLENGE and COMMAND_CONFIRM carry; flag: there is data
+    AUTH_DATA = 0
+    AUTH_REASON_STRING = 1
+    AUTH_USER_PROPERTIES = 2   # encoded, as in a packet
+    AUTH_STRING_COUNT = 3
+
+cdef enum:                     # what COMMAND_REFUSE and COMMAND_DISCONNECT carry
+    FAREWELL_REASON_STRING = 0
+    FAREWELL_SERVER_REFERENCE = 1
+    FAREWELL_USER_PROPERTIES = 2  # encoded, as in a packet; COMMAND_REFUSE only
+    FAREWELL_STRING_COUNT = 3
 
 
 cdef struct Command:
@@ -219,7 +265,7 @@ cdef struct Command:
     uint64_t number
     Message *message
     MemoryLink *memory
-    uint32_t sizes[4]          # of the byte strings that follow the struct, one after the other
+    uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
     Settings settings          # COMMAND_CONFIGURE
 
 
@@ -251,6 +297,51 @@ cdef enum EventKind:
     EVENT_NO_SESSION = 4
     EVENT_STATISTICS = 5
     EVENT_STOPPED = 6
+    EVENT_AUTH_RECEIVED = 7
+    EVENT_REAUTHENTICATION_REQUESTED = 8
+    EVENT_AUTHENTICATION_ABANDONED = 9
+
+cdef enum:                     # what EVENT_CONNECT_REQUESTED carries
+    CONNECT_PEER = 0
+    CONNECT_CLIENT_ID = 1
+    CONNECT_USERNAME = 2
+    CONNECT_PASSWORD = 3
+    CONNECT_WILL_TOPIC = 4
+    CONNECT_METHOD = 5
+    CONNECT_DATA = 6
+    CONNECT_PROPERTIES = 7     # the whole block: user properties are read from it
+    CONNECT_STRING_COUNT = 8
+
+cdef enum ConnectFlag:         # numbers[3] of EVENT_CONNECT_REQUESTED
+    CONNECT_IS_CLEAN_START = 1
+    CONNECT_HAS_USERNAME = 2
+    CONNECT_HAS_PASSWORD = 4
+    CONNECT_HAS_WILL = 8
+    CONNECT_IS_WILL_RETAINED = 16
+    CONNECT_HAS_METHOD = 32
+    CONNECT_HAS_DATA = 64
+    CONNECT_WANTS_RESPONSE_INFORMATION = 128
+    CONNECT_WILL_QOS_SHIFT = 8  # the two bits from here on
+
+cdef enum:                     # what EVENT_AUTH_RECEIVED carries; flags[0]: AuthReceivedFlag
+    RECEIVED_DATA = 0
+    RECEIVED_REASON_STRING = 1
+    RECEIVED_PROPERTIES = 2    # the whole block
+    RECEIVED_STRING_COUNT = 3
+
+cdef enum AuthReceivedFlag:    # also flags[0] of EVENT_REAUTHENTICATION_REQUESTED
+    RECEIVED_HAS_DATA = 1
+    RECEIVED_HAS_REASON_STRING = 2
+
+cdef enum:                     # what EVENT_REAUTHENTICATION_REQUESTED carries
+    REAUTHENTICATION_PEER = 0
+    REAUTHENTICATION_CLIENT_ID = 1
+    REAUTHENTICATION_TENANT_ID = 2
+    REAUTHENTICATION_USER_ID = 3
+    REAUTHENTICATION_METHOD = 4
+    REAUTHENTICATION_DATA = 5
+    REAUTHENTICATION_PROPERTIES = 6  # the whole block
+    REAUTHENTICATION_STRING_COUNT = 7
 
 
 cdef struct Event:
@@ -259,7 +350,7 @@ cdef struct Event:
     uint8_t flags[7]
     uint64_t request           # or the handle of a connection
     uint64_t numbers[12]
-    uint32_t sizes[4]          # of the byte strings that follow the struct, one after the other
+    uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
 
 
 cdef struct EventQueue:        # from one shard to Python; under its mutex
@@ -315,6 +406,8 @@ cdef struct Shard:
     Connection *free_connections
     uint32_t connection_count
     uint32_t pending_connects
+    uint32_t pending_authentications    # strangers in an exchange
+    uint32_t pending_reauthentications  # connected clients in one
     Connection *held
     Connection *ready          # to be served in the next turn, whatever the kernel says
     Connection *memory_connections  # looked at in every turn: tests and embedding have few

@@ -572,6 +572,7 @@ cdef int decode_auth(
         return fail(REASON_PROTOCOL_ERROR, b"an AUTH has no Authentication Method", detail)
     packet.authentication_method = bytes_of(&values, PROPERTY_AUTHENTICATION_METHOD)
     packet.authentication_data = bytes_of(&values, PROPERTY_AUTHENTICATION_DATA)
+    packet.reason_string = bytes_of(&values, PROPERTY_REASON_STRING)
     if at != end:
         return fail(REASON_MALFORMED_PACKET, b"an AUTH has bytes behind its properties", detail)
     return REASON_SUCCESS

@@ -119,4 +119,5 @@ cdef struct AuthPacket:
     uint8_t reason_code
     Bytes authentication_method       # always there [3.15.2.2.2]
     Bytes authentication_data         # data == NULL: absent
+    Bytes reason_string               # data == NULL: absent
     Bytes properties                  # the whole property block

@@ -17,7 +17,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rookery.core.engine import Engine
-from rookery.core.events import ConnectRequested, Reply, SessionInfo, ShardStatistics
+from rookery.core.events import (
+    AuthenticationAbandoned,
+    AuthReceived,
+    ConnectRequested,
+    ReauthenticationRequested,
+    Reply,
+    SessionInfo,
+    ShardStatistics,
+)
 from rookery.core.notices import Notice, NoticeKind
 from rookery.core.settings import TenantSettings
 from support import packets
@@ -49,41 +57,56 @@ PacketT = TypeVar("PacketT")
 
 
 class Admitted:
-    """The verdict that lets a client in."""
+    """The verdict that lets a client in; words are those of Engine.admit."""
 
-    def __init__(self, tenant_id: str = TENANT, user_id: str = USER) -> None:
+    def __init__(self, tenant_id: str = TENANT, user_id: str = USER, **words: Any) -> None:
         self.tenant_id = tenant_id
         self.user_id = user_id
+        self.words = words
 
 
 class Refused:
-    """The verdict that turns a client away."""
+    """The verdict that turns a client away; words are those of Engine.refuse."""
 
-    def __init__(self, reason_code: int, reason_string: str = "") -> None:
+    def __init__(self, reason_code: int, reason_string: str = "", **words: Any) -> None:
         self.reason_code = reason_code
         self.reason_string = reason_string
+        self.words = words
 
 
-Verdict = Admitted | Refused
+class Challenged:
+    """The verdict that asks a client for more; words are those of Engine.challenge."""
+
+    def __init__(self, authentication_data: bytes | None, **words: Any) -> None:
+        self.authentication_data = authentication_data
+        self.words = words
+
+
+Verdict = Admitted | Refused | Challenged
 
 
 class Broker:
     """An engine, the test's clock, and the control plane in one line: decide says who is let in.
 
-    settings are those of every tenant. decide may return None: then the client waits for admit_waiting.
+    settings are those of every tenant. decide may return None: then the client waits for admit_waiting. answer goes
+    on with enhanced authentications: what follows on AUTH; without it a CONNECT that names a method is refused.
     """
 
     def __init__(
         self,
         *,
         decide: Callable[[ConnectRequested], Verdict | None] = lambda request: Admitted(),
+        answer: Callable[[AuthReceived | ReauthenticationRequested], Verdict | None] | None = None,
         shard_count: int = 1,
         **settings: Any,
     ) -> None:
         self.engine = Engine(shard_count=shard_count, default_settings=TenantSettings(**settings))
         self.now_ms = 1_000_000
         self.waiting: list[ConnectRequested] = []
+        self.abandoned: list[int] = []  # handles of connections that closed within an exchange
+        self.reauthenticating: list[int] = []  # handles of connections whose re-authentication is under way
         self._decide = decide
+        self._answer = answer
         self._clients: list[Client] = []
         self._replies: dict[int, Any] = {}
         self._next_request = 0
@@ -196,16 +219,38 @@ class Broker:
             self._replies[event.request] = event.value
         elif isinstance(event, ConnectRequested):
             verdict = self._decide(event)
+            if event.authentication_method is not None and self._answer is None:
+                verdict = Refused(0x8C)
             if verdict is None:
                 self.waiting.append(event)
             else:
                 self._tell(event, verdict)
+        elif isinstance(event, AuthReceived | ReauthenticationRequested):
+            assert self._answer is not None
+            if isinstance(event, ReauthenticationRequested):
+                self.reauthenticating.append(event.connection)
+            verdict = self._answer(event)
+            if verdict is not None:
+                self._tell(event, verdict)
+        elif isinstance(event, AuthenticationAbandoned):
+            self.abandoned.append(event.connection)
 
-    def _tell(self, request: ConnectRequested, verdict: Verdict) -> None:
+    def _tell(self, request: ConnectRequested | AuthReceived | ReauthenticationRequested, verdict: Verdict) -> None:
+        connection = request.connection
+        if isinstance(verdict, Challenged):
+            self.engine.challenge(connection, verdict.authentication_data, **verdict.words)
+            return
+        if connection not in self.reauthenticating:
+            if isinstance(verdict, Admitted):
+                self.engine.admit(connection, tenant_id=verdict.tenant_id, user_id=verdict.user_id, **verdict.words)
+            else:
+                self.engine.refuse(connection, verdict.reason_code, verdict.reason_string, **verdict.words)
+            return
+        self.reauthenticating.remove(connection)
         if isinstance(verdict, Admitted):
-            self.engine.admit(request.connection, tenant_id=verdict.tenant_id, user_id=verdict.user_id)
+            self.engine.confirm(connection, verdict.words.pop("authentication_data", None), **verdict.words)
         else:
-            self.engine.refuse(request.connection, verdict.reason_code, verdict.reason_string)
+            self.engine.disconnect(connection, verdict.reason_code, verdict.reason_string, **verdict.words)
 
 
 class Client:
