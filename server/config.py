@@ -6,7 +6,7 @@ depend on its surroundings; config_sources.load_config reads the places where op
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -130,6 +130,17 @@ class AuthenticationSection(Section):
     in_work_limit: int = Field(default=1000, ge=1, description="decisions that wait at once; more are refused as busy")
 
 
+class PluginSection(Section):
+    """`[plugins.NAME]`: a plugin and how it is called."""
+
+    use: str = Field(min_length=1, description="`module:attribute`, or the name of an installed plugin")
+    timeout_s: float = Field(default=5.0, gt=0, description="for one call; none in time has failed")
+    breaker_s: float = Field(default=10.0, gt=0, description="it is not called for so long after 5 failures in a row")
+    refresh_s: float = Field(default=60.0, gt=0, description="how often settings of tenants are asked for again")
+    events_limit: int = Field(default=10_000, ge=1, description="events that may wait for it; more are lost")
+    options: dict[str, Any] = Field(default_factory=dict, description="what it is made with: keyword arguments")
+
+
 class LogSection(Section):
     """`[log]`: what goes to stderr and how."""
 
@@ -169,6 +180,7 @@ class Config(BaseSettings):
     authentication: AuthenticationSection = AuthenticationSection()
     log: LogSection = LogSection()
     settings: Defaults = PROFILES["default"]
+    plugins: dict[str, PluginSection] = Field(default_factory=dict)
     tenants: dict[str, TenantSection] = Field(default_factory=dict)
 
     def settings_of(self, tenant_id: str) -> TenantSettings:

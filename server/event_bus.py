@@ -9,7 +9,7 @@ has keep their order. While nobody asks for a type, shards do not raise it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -44,6 +44,14 @@ class EventStream:
             self._send.send_nowait(event)
         except trio.WouldBlock:
             self.dropped += 1
+
+    def take_waiting(self, limit: int) -> list[Event]:
+        """Events that wait already, limit at most."""
+        taken: list[Event] = []
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while len(taken) < limit:
+                taken.append(self._receive.receive_nowait())
+        return taken
 
     def close(self) -> None:
         """End the iteration behind what still waits."""

@@ -44,6 +44,7 @@ class Refused:
 Decision = Admitted | Refused
 
 
+@runtime_checkable
 class Authenticator(Protocol):
     """Decides who a client is. A plain class with this method will do."""
 

@@ -1,0 +1,31 @@
+"""Plugins: strangers' code at the broker's extension points. docs/plugins.md is the guide for those who write one."""
+
+from .contracts import (
+    AuthProvider,
+    Client,
+    ClientBalancer,
+    Delivered,
+    EventCollector,
+    Redirect,
+    SettingProvider,
+    SettingValues,
+    SubBroker,
+)
+from .host import PluginHost, PluginState, open_plugins
+from .loading import PluginError
+
+__all__ = [
+    "AuthProvider",
+    "Client",
+    "ClientBalancer",
+    "Delivered",
+    "EventCollector",
+    "PluginError",
+    "PluginHost",
+    "PluginState",
+    "Redirect",
+    "SettingProvider",
+    "SettingValues",
+    "SubBroker",
+    "open_plugins",
+]

@@ -1,0 +1,105 @@
+"""What a plugin may be: ordinary classes with asynchronous methods, one Protocol per extension point.
+
+A plugin is made by calling what the configuration names with its options; it is whatever of these it has the methods
+of, several at once if it likes. It may be an asynchronous context manager: it is entered before the first call and
+left after the last. docs/plugins.md is the guide.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from rookery.server.auth.authenticator import Authenticator
+from rookery.server.events import Event
+
+SettingValues = Mapping[str, bool | int | str]  # by BifroMQ's names, as in the configuration
+
+# Decides who a client is: an Authenticator like those that are built in.
+AuthProvider = Authenticator
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client that was authenticated and is about to be admitted."""
+
+    tenant_id: str
+    user_id: str
+    client_id: str  # empty when the server will choose it
+    protocol_version: int  # 3, 4 or 5
+    peer: str  # "host:port"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where a client is to go instead."""
+
+    server_reference: str = ""  # told to 5.0 clients; empty = they have to know
+    is_permanent: bool = False  # 0x9D Server moved, else 0x9C Use another server
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message for a SubBroker."""
+
+    tenant_id: str
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+
+@runtime_checkable
+class SettingProvider(Protocol):
+    """Has settings for tenants, on top of those of the configuration."""
+
+    async def provide_settings(self, tenant_id: str) -> SettingValues | None:
+        """The settings of a tenant that differ, or None to leave all as they are.
+
+        Asked when the first client of a tenant comes, and again every refresh_s of the plugin's section. An unknown
+        name or a value out of range is logged and the old value stays, as it does when the call fails.
+        """
+        ...
+
+
+@runtime_checkable
+class EventCollector(Protocol):
+    """Is told what happens."""
+
+    @property
+    def event_types(self) -> Sequence[type[Event]]:
+        """What it wants to hear of; a base class stands for all that derive from it. Read once."""
+        ...
+
+    async def collect(self, event: Event) -> None:
+        """One event, in order, one at a time. While it takes long events wait in a bounded queue and are then lost."""
+        ...
+
+
+@runtime_checkable
+class ClientBalancer(Protocol):
+    """Sends clients to other servers."""
+
+    async def balance(self, client: Client) -> Redirect | None:
+        """Where the client is to go instead; None: it is welcome here. A call that fails lets it stay."""
+        ...
+
+
+@runtime_checkable
+class SubBroker(Protocol):
+    """Gets what matches topic filters and brings it somewhere else than to an MQTT client."""
+
+    async def list_subscriptions(self) -> Sequence[tuple[str, str]]:
+        """(tenant_id, topic_filter) pairs, asked once at the start; topic filters may be shared ones."""
+        ...
+
+    async def deliver(self, messages: Sequence[Delivered]) -> None:
+        """Bring these away, in order. QoS 1 and 2 messages count as delivered when it returns.
+
+        One that raises, or takes too long, is called again with the same messages after a pause.
+        """
+        ...
+
+
+POINTS: tuple[type, ...] = (Authenticator, SettingProvider, EventCollector, ClientBalancer, SubBroker)
