@@ -6,6 +6,7 @@ wrong refuses the client: an authenticator that raises, hangs, or answers with s
 """
 
 import json
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -27,6 +28,10 @@ _NO_ATTRIBUTES = b"{}"
 _log = get_logger(__name__)
 
 
+# Asked about a client that was admitted, before it is told: may let it pass, change what it gets, or refuse it.
+Doorkeeper = Callable[[ConnectRequested, Admitted], Awaitable[Decision]]
+
+
 class Admission:
     """Decides about CONNECTs by asking one authenticator."""
 
@@ -37,6 +42,7 @@ class Admission:
         self._timeout_s = section.timeout_s
         self._in_work_limit = section.in_work_limit
         self._is_busy = False
+        self.doorkeepers: tuple[Doorkeeper, ...] = ()
         self.in_work_count = 0
         self.admitted_count = 0
         self.refused_count = 0
@@ -51,12 +57,13 @@ class Admission:
         if request.authentication_method is not None:
             await self._tell(request, _BAD_METHOD)  # [MQTT-4.12.0-1]
             return
+        decision: Decision | None = None
         if self._immediate is not None:
             try:
                 decision = self._immediate.decide(request)
             except Exception:
                 decision = self._fail(request, "authenticator_failed")
-            if decision is not None:
+            if decision is not None and not (self.doorkeepers and isinstance(decision, Admitted)):
                 await self._tell(request, decision)
                 return
         if self.in_work_count >= self._in_work_limit:
@@ -67,19 +74,27 @@ class Admission:
             await self._tell(request, _BUSY)
             return
         self.in_work_count += 1
-        nursery.start_soon(self._decide_later, request)
+        nursery.start_soon(self._decide_later, request, decision)
 
-    async def _decide_later(self, request: ConnectRequested) -> None:
+    async def _decide_later(self, request: ConnectRequested, decided: Decision | None) -> None:
         decision: Decision | None = None
         try:
             with trio.move_on_after(self._timeout_s):
-                decision = await self._authenticator.authenticate(request)
+                decision = await self._decide(request, decided)
         except Exception:  # also what its own nurseries raised
             decision = self._fail(request, "authenticator_failed")
         finally:
             self.in_work_count -= 1
             self._is_busy = False
         await self._tell(request, decision or self._fail(request, "authenticator_late"))
+
+    async def _decide(self, request: ConnectRequested, decided: Decision | None) -> Decision:
+        decision = decided or await self._authenticator.authenticate(request)
+        for keeper in self.doorkeepers:
+            if not isinstance(decision, Admitted):
+                break
+            decision = await keeper(request, decision)
+        return decision
 
     async def _tell(self, request: ConnectRequested, decision: Decision) -> None:
         while True:

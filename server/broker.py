@@ -15,7 +15,7 @@ leaves open_broker. Commands never block; what a shard answers comes back throug
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 
 import trio
@@ -26,7 +26,7 @@ from rookery.core.settings import TenantSettings
 from rookery.core.topics.names import TopicRules
 
 from .address import Address
-from .admission import RETRY_S, Admission
+from .admission import RETRY_S, Admission, Doorkeeper
 from .auth import open_authenticator
 from .auth.authenticator import Authenticator
 from .config import Config, MqttSection
@@ -35,10 +35,14 @@ from .events import event_of
 from .listeners import address_of, open_listener
 from .log import get_logger
 from .nurseries import only_error
+from .plugins.host import PluginHost, open_plugins
+from .plugins.tenant_settings import ProvidedSettings
 from .replies import Answer, Replies
+from .tenant_settings import Layer, TenantSettingsBook
 
 EVENTS_PER_CHECKPOINT = 256  # Other tasks get the thread after this many events, about a millisecond of work.
 STOP_SLACK_S = 0.5  # A shard that has not returned so long after its grace is given up.
+COLLECT_LAST_S = 1.0  # For collectors to take what the shards told last; then it is lost.
 READY_TIMEOUT_S = 1.0  # A shard that is silent for longer is not fit for clients: its turns take milliseconds.
 
 _log = get_logger(__name__)
@@ -69,7 +73,14 @@ class ShardFailed(BrokerError):
 class Broker:
     """A running broker. Made by open_broker only; its calls may come from any task of the same trio program."""
 
-    def __init__(self, config: Config, engine: Engine, authenticator: Authenticator, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        authenticator: Authenticator,
+        listener: socket.socket,
+        plugins: PluginHost | None = None,
+    ) -> None:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
         self.server_id = engine.server_id
@@ -78,8 +89,10 @@ class Broker:
         self._listener = listener
         self._replies = Replies()
         self.events = EventBus(engine.observe)
-        self._settings = {tenant_id: config.settings_of(tenant_id) for tenant_id in config.tenants}
+        self.plugins = plugins or PluginHost(())
+        self.settings = TenantSettingsBook(config.settings, engine.configure_tenant)
         self._scope = trio.CancelScope(shield=True)  # of the shards: a cancelled caller still has its clients told
+        self._shards_ended = trio.Event()
         self._is_serving = False
         self._is_stopping = False
         self._shards_are_told = False
@@ -136,7 +149,7 @@ class Broker:
 
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant."""
-        return self._settings.get(tenant_id, self.config.settings)
+        return self.settings.of(tenant_id)
 
     async def unready_reasons(self) -> tuple[str, ...]:
         """Why clients should not be sent here now; empty when they should. Asks every shard for a sign of life."""
@@ -175,6 +188,29 @@ class Broker:
             return [await pending.wait() for pending in expected]
         raise BrokerLate(f"no answer from a shard within {self.config.server.reply_timeout_s:g} s")
 
+    # Plugins.
+
+    async def _run_plugins(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Put each plugin where it is asked, and bring collectors their events, also those of the shards' end."""
+        host = self.plugins
+        doorkeepers: list[Doorkeeper] = []
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as background:
+                if host.has_setting_providers:
+                    provided = ProvidedSettings(host, self.settings)
+                    doorkeepers.append(provided.admit)
+                    background.start_soon(provided.refresh, host.refresh_s)
+                if host.has_balancers:
+                    doorkeepers.append(host.balance)
+                self.admission.doorkeepers = tuple(doorkeepers)
+                async with trio.open_nursery() as collecting:
+                    for collector in host.collectors:
+                        await collecting.start(host.collect, collector, self.events)
+                    task_status.started()
+                    await self._shards_ended.wait()
+                    scope.deadline = trio.current_time() + COLLECT_LAST_S
+                background.cancel_scope.cancel()
+
     # The life of the shards.
 
     async def _serve(self) -> None:
@@ -190,6 +226,7 @@ class Broker:
                         shards.start_soon(self._run_shard, shard, limiter, decisions)
                 decisions.cancel_scope.cancel()  # Their clients are gone.
         self.events.close()
+        self._shards_ended.set()
         if self._failure is not None:
             raise self._failure
         if self.has_abandoned_shards:
@@ -258,11 +295,15 @@ class Broker:
     async def _start(self) -> None:
         """Give the shards their tenants and the listener; they have answered when it returns."""
         await self.statistics()
-        for tenant_id, settings in self._settings.items():
-            await _insist(partial(self._engine.configure_tenant, tenant_id, settings))
+        for tenant_id, section in self.config.tenants.items():
+            await _insist(partial(self.settings.put, tenant_id, Layer.CONFIGURATION, section.settings))
         await _insist(partial(self._engine.listen, self._listener.fileno()))
         self._is_serving = True
         _log.info("shards_started", count=self._engine.shard_count, server_id=self.server_id)
+
+    def _close(self) -> None:
+        if not self.has_abandoned_shards:
+            self._engine.close()
 
     def _stop(self) -> None:
         """Tell the shards to say good-bye and return; _serve ends within the grace and a little more."""
@@ -285,34 +326,34 @@ async def open_broker(
     block, and when it is cancelled or raises, clients are told, what was accepted is flushed, and everything is
     closed. It installs no signal handler, configures no log and reads neither environment nor file.
 
-    Raises ListenError, and ShardFailed when a shard dies, which cancels the block. An error of the block leaves as
-    itself, not in a group.
+    Raises ListenError, PluginError, and ShardFailed when a shard dies, which cancels the block. An error of the block
+    leaves as itself, not in a group.
     """
     if config is None:
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))
-    with open_listener(config.mqtt.bind, config.mqtt.backlog) as listener:
-        engine = Engine(
-            shard_count=config.shards.count,
-            server_id=config.server.id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
-            default_settings=config.settings,
-        )
-        chosen = authenticator or open_authenticator(config.authentication.kind)
-        broker = Broker(config, engine, chosen, listener)
-        try:
-            with only_error():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(broker._serve)
-                    try:
-                        await broker._start()
-                        yield broker
-                    finally:
-                        broker._stop()
-        finally:
-            if not broker.has_abandoned_shards:
-                engine.close()
+    with only_error():
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(open_listener(config.mqtt.bind, config.mqtt.backlog))
+            plugins = await stack.enter_async_context(open_plugins(config.plugins))
+            engine = Engine(
+                shard_count=config.shards.count,
+                server_id=config.server.id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
+                default_settings=config.settings,
+            )
+            chosen = authenticator or open_authenticator(config.authentication.kind)
+            broker = Broker(config, engine, chosen, listener, plugins)
+            stack.callback(broker._close)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(broker._serve)
+                try:
+                    await nursery.start(broker._run_plugins)
+                    await broker._start()
+                    yield broker
+                finally:
+                    broker._stop()
 
 
-async def _insist(command: Callable[[], None]) -> None:
+async def _insist(command: Callable[[], object]) -> None:
     """Give a command to the engine as soon as its queue has room."""
     while True:
         try:

@@ -4,12 +4,10 @@ from .contracts import (
     AuthProvider,
     Client,
     ClientBalancer,
-    Delivered,
     EventCollector,
     Redirect,
     SettingProvider,
     SettingValues,
-    SubBroker,
 )
 from .host import PluginHost, PluginState, open_plugins
 from .loading import PluginError
@@ -18,7 +16,6 @@ __all__ = [
     "AuthProvider",
     "Client",
     "ClientBalancer",
-    "Delivered",
     "EventCollector",
     "PluginError",
     "PluginHost",
@@ -26,6 +23,5 @@ __all__ = [
     "Redirect",
     "SettingProvider",
     "SettingValues",
-    "SubBroker",
     "open_plugins",
 ]

@@ -38,18 +38,6 @@ class Redirect:
     is_permanent: bool = False  # 0x9D Server moved, else 0x9C Use another server
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A message for a SubBroker."""
-
-    tenant_id: str
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    user_properties: tuple[tuple[str, str], ...] = ()
-
-
 @runtime_checkable
 class SettingProvider(Protocol):
     """Has settings for tenants, on top of those of the configuration."""
@@ -86,20 +74,4 @@ class ClientBalancer(Protocol):
         ...
 
 
-@runtime_checkable
-class SubBroker(Protocol):
-    """Gets what matches topic filters and brings it somewhere else than to an MQTT client."""
-
-    async def list_subscriptions(self) -> Sequence[tuple[str, str]]:
-        """(tenant_id, topic_filter) pairs, asked once at the start; topic filters may be shared ones."""
-        ...
-
-    async def deliver(self, messages: Sequence[Delivered]) -> None:
-        """Bring these away, in order. QoS 1 and 2 messages count as delivered when it returns.
-
-        One that raises, or takes too long, is called again with the same messages after a pause.
-        """
-        ...
-
-
-POINTS: tuple[type, ...] = (Authenticator, SettingProvider, EventCollector, ClientBalancer, SubBroker)
+POINTS: tuple[type, ...] = (Authenticator, SettingProvider, EventCollector, ClientBalancer)

@@ -63,6 +63,7 @@ class PluginHost:
         self.plugins = tuple(plugins)
         self._setting_providers = self._serving(SettingProvider)
         self._balancers = self._serving(ClientBalancer)
+        self.collectors = self._serving(EventCollector)
         self._streams: dict[str, EventStream] = {}
 
     def _serving(self, point: type) -> tuple[Plugin, ...]:
@@ -110,6 +111,11 @@ class PluginHost:
         return values
 
     @property
+    def refresh_s(self) -> float:
+        """How often settings are asked for again: as often as the most eager provider wants."""
+        return min(plugin.section.refresh_s for plugin in self._setting_providers)
+
+    @property
     def has_balancers(self) -> bool:
         return bool(self._balancers)
 
@@ -133,11 +139,14 @@ class PluginHost:
                 return Refused(reason_code, server_reference=redirect.server_reference)
         return admitted
 
-    async def collect(self, plugin: Plugin, bus: EventBus) -> None:
+    async def collect(
+        self, plugin: Plugin, bus: EventBus, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Bring a collector its events until the bus ends. What it fails at is lost and counted by its guard."""
         types = tuple(plugin.instance.event_types)
         with bus.subscribe(*types, limit=plugin.section.events_limit) as stream:
             self._streams[plugin.name] = stream
+            task_status.started()
             async for event in stream:
                 batch = [event, *stream.take_waiting(EVENTS_PER_CALL - 1)]
                 try:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from rookery.core.settings import SETTINGS
-from rookery.server.config import Config
+from rookery.server.config import Config, PluginSection
 from rookery.server.exit_code import ExitCode
 
 
@@ -16,6 +16,9 @@ def configuration_rows() -> list[str]:
     rows = []
     for name, field in Config.model_fields.items():
         if name in ("settings", "tenants"):
+            continue
+        if name == "plugins":
+            rows.extend(plugin_rows())
             continue
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
@@ -26,6 +29,16 @@ def configuration_rows() -> list[str]:
         else:
             rows.append(f"| `{name}` | `{json.dumps(field.default)}` | {field.description} |")
     return rows
+
+
+def plugin_rows() -> list[str]:
+    """One row per key of a plugin's section."""
+    defaults = PluginSection(use="x").model_dump(mode="json")
+    return [
+        f"| `plugins.NAME.{key}` | {'required' if field.is_required() else f'`{json.dumps(defaults[key])}`'} "
+        f"| {field.description} |"
+        for key, field in PluginSection.model_fields.items()
+    ]
 
 
 def setting_rows() -> list[str]:
