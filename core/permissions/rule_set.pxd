@@ -1,0 +1,126 @@
+r"""RuleSet: an ordered list of rules, compiled once, shared by all connections that it holds for.
+
+What it allows. Rules for other users or clients than the one who asks are passed over; of the rest, in order:
+
+    publish to a topic     The first rule whose topic filter matches the topic decides. If it allows, a QoS above its
+                           max_qos and a RETAIN flag that it does not allow are denied all the same.
+    subscribe to a filter  Rules are tried in order. One that allows and covers the whole filter (every topic that the
+                           filter matches) allows it. One that denies and overlaps the filter (matches some topic that
+                           the filter matches) denies it. All others are passed over. The QoS granted is the lowest
+                           max_qos of the rules that allow and overlap, up to the one that decided.
+    unsubscribe            As subscribe.
+
+When none decides, the set's default does; unsubscribing is allowed then, for it takes nothing from anybody.
+
+From this follows what the rest of the core relies on: every topic that an allowed filter matches could have been
+subscribed to by itself. A message that reaches a session by its subscriptions needs no check of its own. (Where
+several rules cover a filter only together it is denied: `a` and `a/+/#` do not allow `a/#`.)
+
+Leading wildcards: in a rule that allows they do not match topics that begin with "$", as in a subscription
+[MQTT-4.7.2-1]; in a rule that denies they do, so that "deny #" leaves no gap.
+
+Placeholders are not replaced but compared with the names of whoever asks, so one set serves all users. A name that is
+empty, holds "/", "+" or "#", or would put a "$" in front of the topic cannot stand in a topic level: rules that allow
+are passed over then, and rules that deny hold for everything below the level before it. So a name can never widen what
+its bearer may do.
+
+    rules of one set        groups, by whom they are for     levels of rule 1: `a/%c-x/#`
+    0  allow a/b            (everybody): 0, 1                LITERAL "a"   PATTERN "\xfe-x"   MULTI
+    1  deny  a/%c-x/#       (user u1):   2
+    2  allow a/#  user u1
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.structures.bytes cimport Bytes
+
+cdef enum:
+    RULES_MAXIMUM = 1000000      # in one set
+    RULE_PREFIX_SIZE = 16        # bytes of a topic that are compared before its levels
+
+cdef enum RuleAction:
+    ACTION_PUBLISH = 1
+    ACTION_SUBSCRIBE = 2
+    ACTION_UNSUBSCRIBE = 4
+
+# What a check finds: 0, or VERDICT_ALLOWED with the highest QoS and whether messages may be retained.
+cdef enum Verdict:
+    VERDICT_DENIED = 0
+    VERDICT_QOS = 0x03           # mask
+    VERDICT_RETAIN = 0x04
+    VERDICT_ALLOWED = 0x80
+
+cdef enum RuleLevelKind:
+    LEVEL_LITERAL = 0
+    LEVEL_PATTERN = 1            # with placeholders, as bytes that UTF-8 does not have
+    LEVEL_SINGLE = 2             # +
+    LEVEL_MULTI = 3              # #
+
+
+cdef struct Identity:            # who asks; borrowed
+    Bytes tenant_id
+    Bytes user_id
+    Bytes client_id
+
+
+cdef struct RuleLevel:
+    uint32_t offset              # of its text in RuleSet.text
+    uint16_t size                # bytes
+    uint8_t kind                 # RuleLevelKind
+
+
+cdef struct CompiledRule:
+    uint64_t prefix[2]           # RULE_PREFIX_SIZE bytes that a topic must begin with, where prefix_mask has ones
+    uint64_t prefix_mask[2]
+    uint32_t order               # its place in the list
+    uint32_t first_level         # in RuleSet.levels
+    uint16_t level_count
+    uint8_t actions              # RuleAction bits
+    uint8_t verdict              # Verdict when it decides
+
+
+cdef struct RuleGroup:           # the rules for one user, one client, both, or everybody
+    uint64_t hash                # of both names
+    uint32_t user_offset         # in RuleSet.text
+    uint32_t client_offset
+    uint16_t user_size           # bytes
+    uint16_t client_size
+    uint8_t has_user
+    uint8_t has_client
+    uint32_t first_rule          # in RuleSet.rules
+    uint32_t rule_count
+
+
+cdef struct RuleSet:             # never changed after it was compiled, but for the first two fields
+    uint64_t references          # atomic
+    RuleSet *successor           # what replaced it, one reference; atomic; NULL = nothing
+    CompiledRule *rules          # by group, in each group in order
+    RuleLevel *levels
+    uint8_t *text
+    RuleGroup *groups
+    uint32_t *group_table        # hash -> 1 + index in groups, 0 = free; linear probing
+    uint32_t table_mask
+    uint32_t group_count
+    uint32_t rule_count
+    uint8_t default_verdict
+    uint8_t has_user_groups
+    uint8_t has_client_groups
+    uint8_t closes_for_publish   # a denied publication ends the connection
+    uint64_t memory_bytes
+
+
+cdef void rule_set_acquire(RuleSet *rules) noexcept nogil
+# NULL is nothing to release. The last reference frees it, on any thread.
+cdef void rule_set_release(RuleSet *rules) noexcept nogil
+# The set that is in force where rules was given: itself or what replaced it. Takes over one reference, returns one.
+cdef RuleSet *rule_set_current(RuleSet *rules) noexcept nogil
+# The Verdict about an action of identity on a topic (ACTION_PUBLISH; checked, without wildcards) or on a topic filter
+# (parsed, without a share prefix). Cost: the rules for identity that begin like the topic, about 10 ns each.
+cdef uint8_t rule_set_check(
+    const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text) noexcept nogil
+
+
+cdef class Permissions:
+    cdef RuleSet *compiled       # one reference
+    cdef readonly tuple rules
+    cdef readonly object default
+    cdef readonly bint disconnects

@@ -1,0 +1,512 @@
+"""See rule_set.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memchr, memcmp, memcpy
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rookery.core.permissions.rule import Action, Effect, InvalidRule, Rule
+from rookery.core.structures.atomics cimport (
+    atomic_add_u64, atomic_load_pointer, atomic_store_pointer, atomic_subtract_u64,
+)
+from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.hashing cimport HashKey, hash_bytes, load_tail, load_word
+from rookery.core.topics.names cimport LEVEL_SEPARATOR, MULTI_LEVEL, SINGLE_LEVEL, SYSTEM_MARK
+
+cdef enum:
+    _GROUPS_OF_ONE = 4           # everybody, the user, the client, the user's client
+    # Bytes that UTF-8 text does not have stand for the placeholders.
+    _TENANT_MARK = 0xFD
+    _CLIENT_MARK = 0xFE
+    _USER_MARK = 0xFF
+
+cdef enum _Relation:
+    _APART = 0                   # no topic in common
+    _OVERLAPS = 1
+    _COVERS = 2                  # the rule matches every topic that the text matches
+
+cdef enum _Fit:
+    _UNFIT = -1                  # a name cannot stand in a topic level
+    _DIFFERS = 0
+    _FITS = 1
+
+_MARKS = {"t": bytes([_TENANT_MARK]), "c": bytes([_CLIENT_MARK]), "u": bytes([_USER_MARK]), "%": b"%"}
+_ACTION_BITS = {
+    Action.PUBLISH: ACTION_PUBLISH, Action.SUBSCRIBE: ACTION_SUBSCRIBE, Action.UNSUBSCRIBE: ACTION_UNSUBSCRIBE,
+}
+
+
+# Life
+
+cdef void rule_set_acquire(RuleSet *rules) noexcept nogil:
+    atomic_add_u64(&rules.references, 1)
+
+
+cdef void rule_set_release(RuleSet *rules) noexcept nogil:
+    cdef RuleSet *successor
+    # A loop, for a chain of sets that replaced each other may be long.
+    while rules != NULL and atomic_subtract_u64(&rules.references, 1) == 1:
+        successor = rules.successor
+        free(rules.rules)
+        free(rules.levels)
+        free(rules.text)
+        free(rules.groups)
+        free(rules.group_table)
+        free(rules)
+        rules = successor
+
+
+cdef RuleSet *rule_set_current(RuleSet *rules) noexcept nogil:
+    cdef RuleSet *successor
+    while rules != NULL:
+        successor = <RuleSet *> atomic_load_pointer(<void **> &rules.successor)
+        if successor == NULL:
+            break
+        rule_set_acquire(successor)
+        rule_set_release(rules)
+        rules = successor
+    return rules
+
+
+# One rule
+
+cdef inline Bytes _name_of(const Identity *identity, uint8_t mark) noexcept nogil:
+    if mark == _USER_MARK:
+        return identity.user_id
+    return identity.client_id if mark == _CLIENT_MARK else identity.tenant_id
+
+
+cdef inline bint _is_level_text(Bytes name, bint is_at_front) noexcept nogil:
+    """Can the name stand in a topic level without changing what the other levels mean?"""
+    return (
+        name.size > 0
+        and memchr(name.data, LEVEL_SEPARATOR, name.size) == NULL
+        and memchr(name.data, SINGLE_LEVEL, name.size) == NULL
+        and memchr(name.data, MULTI_LEVEL, name.size) == NULL
+        and not (is_at_front and name.data[0] == SYSTEM_MARK)
+    )
+
+
+cdef _Fit _fit_pattern(
+    const uint8_t *pattern, Py_ssize_t pattern_size, const Identity *identity, bint is_first_level,
+    const uint8_t *text, Py_ssize_t size
+) noexcept nogil:
+    cdef Py_ssize_t index
+    cdef Py_ssize_t place = 0
+    cdef _Fit fit = _FITS
+    cdef Bytes name
+    # To the end in any case: what is behind the first difference may be unfit.
+    for index in range(pattern_size):
+        if pattern[index] < _TENANT_MARK:
+            if fit == _FITS and (place >= size or text[place] != pattern[index]):
+                fit = _DIFFERS
+            place += 1
+            continue
+        name = _name_of(identity, pattern[index])
+        if not _is_level_text(name, is_first_level and index == 0):
+            return _UNFIT
+        if fit == _FITS and (size - place < name.size or memcmp(text + place, name.data, name.size) != 0):
+            fit = _DIFFERS
+        place += name.size
+    return _DIFFERS if place != size else fit
+
+
+cdef inline _Fit _fit_level(
+    const RuleSet *rules, const RuleLevel *level, const Identity *identity, bint is_first_level,
+    const uint8_t *text, Py_ssize_t size
+) noexcept nogil:
+    if level.kind == LEVEL_LITERAL:
+        return _FITS if level.size == size and memcmp(rules.text + level.offset, text, size) == 0 else _DIFFERS
+    return _fit_pattern(rules.text + level.offset, level.size, identity, is_first_level, text, size)
+
+
+cdef inline bint _is_system_level(const RuleSet *rules, const RuleLevel *level) noexcept nogil:
+    """Does the level begin with "$"? (No name that stands at the front of a topic does.)"""
+    return level.kind <= LEVEL_PATTERN and level.size > 0 and rules.text[level.offset] == SYSTEM_MARK
+
+
+cdef _Relation _relate(
+    const RuleSet *rules, const CompiledRule *rule, const Identity *identity, Bytes text
+) noexcept nogil:
+    """How the topics that rule is about lie to those that text, a topic or a topic filter, matches."""
+    cdef const RuleLevel *level = &rules.levels[rule.first_level]
+    cdef const RuleLevel *end = level + rule.level_count
+    cdef const uint8_t *place = text.data
+    cdef const uint8_t *text_end = text.data + text.size
+    cdef const uint8_t *slash
+    cdef Py_ssize_t size
+    cdef bint is_first = True
+    cdef bint is_single
+    cdef _Relation relation = _COVERS
+    cdef _Fit fit
+    while True:
+        if level < end and level.kind == LEVEL_MULTI:
+            if is_first and rule.verdict != VERDICT_DENIED and place[0] == SYSTEM_MARK:
+                return _APART
+            return relation
+        if place == NULL:
+            return relation if level == end else _APART
+        slash = <const uint8_t *> memchr(place, LEVEL_SEPARATOR, text_end - place)
+        size = (text_end if slash == NULL else slash) - place
+        if size == 1 and place[0] == MULTI_LEVEL:
+            # Whatever the rest of the rule asks for, the text has it below (or at) the level before.
+            while level < end:
+                if is_first and _is_system_level(rules, level):
+                    return _APART
+                if level.kind == LEVEL_PATTERN and _fit_level(
+                    rules, level, identity, is_first, NULL, 0
+                ) == _UNFIT:
+                    return _OVERLAPS if rule.verdict == VERDICT_DENIED else _APART
+                is_first = False
+                level += 1
+            return _OVERLAPS
+        if level == end:
+            return _APART
+        is_single = size == 1 and place[0] == SINGLE_LEVEL
+        if level.kind == LEVEL_SINGLE:
+            if is_first and rule.verdict != VERDICT_DENIED and place[0] == SYSTEM_MARK:
+                return _APART
+        elif is_single and is_first and _is_system_level(rules, level):
+            return _APART
+        else:
+            fit = _fit_level(rules, level, identity, is_first, place, size)
+            if fit == _UNFIT:
+                # A rule that denies goes on as "#".
+                return relation if rule.verdict == VERDICT_DENIED else _APART
+            if is_single:
+                relation = _OVERLAPS
+            elif fit == _DIFFERS:
+                return _APART
+        level += 1
+        is_first = False
+        place = slash + 1 if slash != NULL else NULL
+
+
+# The set
+
+cdef inline void _load_prefix(Bytes text, uint64_t *prefix) noexcept nogil:
+    if text.size >= RULE_PREFIX_SIZE:
+        prefix[0] = load_word(text.data)
+        prefix[1] = load_word(text.data + 8)
+    elif text.size >= 8:
+        prefix[0] = load_word(text.data)
+        prefix[1] = load_tail(text.data + 8, text.size - 8)
+    else:
+        prefix[0] = load_tail(text.data, text.size)
+        prefix[1] = 0
+
+
+cdef uint64_t _group_hash(bint has_user, Bytes user_id, bint has_client, Bytes client_id) noexcept nogil:
+    # The names in the table are the operator's, so that nobody can choose collisions.
+    cdef HashKey key
+    cdef uint64_t hash = 0
+    key.first = key.second = 0
+    if has_user:
+        hash = hash_bytes(&key, user_id.data, user_id.size)
+    if has_client:
+        hash = (hash << 23 | hash >> 41) ^ hash_bytes(&key, client_id.data, client_id.size) ^ 1
+    return hash
+
+
+cdef inline bint _is_same(const RuleSet *rules, uint32_t offset, uint16_t size, Bytes name) noexcept nogil:
+    return size == name.size and memcmp(rules.text + offset, name.data, size) == 0
+
+
+cdef const RuleGroup *_find_group(
+    const RuleSet *rules, bint has_user, bint has_client, const Identity *identity
+) noexcept nogil:
+    cdef uint64_t hash = _group_hash(has_user, identity.user_id, has_client, identity.client_id)
+    cdef uint32_t place = <uint32_t> hash & rules.table_mask
+    cdef const RuleGroup *group
+    while rules.group_table[place] != 0:
+        group = &rules.groups[rules.group_table[place] - 1]
+        if (
+            group.hash == hash
+            and group.has_user == has_user
+            and group.has_client == has_client
+            and (not has_user or _is_same(rules, group.user_offset, group.user_size, identity.user_id))
+            and (not has_client or _is_same(rules, group.client_offset, group.client_size, identity.client_id))
+        ):
+            return group
+        place = (place + 1) & rules.table_mask
+    return NULL
+
+
+cdef uint32_t _find_groups(const RuleSet *rules, const Identity *identity, const RuleGroup **out) noexcept nogil:
+    """The groups that hold rules for identity, at most _GROUPS_OF_ONE."""
+    cdef uint32_t count = 0
+    cdef int has_user, has_client
+    cdef const RuleGroup *group
+    for has_user in range(rules.has_user_groups + 1):
+        for has_client in range(rules.has_client_groups + 1):
+            group = _find_group(rules, has_user, has_client, identity)
+            if group != NULL:
+                out[count] = group
+                count += 1
+    return count
+
+
+cdef uint8_t rule_set_check(
+    const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text
+) noexcept nogil:
+    cdef const RuleGroup *groups[_GROUPS_OF_ONE]
+    cdef const CompiledRule *next_rules[_GROUPS_OF_ONE]
+    cdef const CompiledRule *ends[_GROUPS_OF_ONE]
+    cdef const CompiledRule *rule
+    cdef uint64_t prefix[2]
+    cdef uint64_t is_topic = action == ACTION_PUBLISH
+    cdef uint32_t count = _find_groups(rules, identity, groups)
+    cdef uint32_t index, first
+    cdef uint8_t qos = 2
+    cdef _Relation relation
+    _load_prefix(text, prefix)
+    for index in range(count):
+        next_rules[index] = &rules.rules[groups[index].first_rule]
+        ends[index] = next_rules[index] + groups[index].rule_count
+    while count > 0:
+        first = 0
+        for index in range(1, count):
+            if next_rules[index].order < next_rules[first].order:
+                first = index
+        rule = next_rules[first]
+        next_rules[first] += 1
+        if next_rules[first] == ends[first]:
+            count -= 1
+            next_rules[first] = next_rules[count]
+            ends[first] = ends[count]
+        if not rule.actions & action:
+            continue
+        # Only a topic begins as the rule does; a topic filter may have a wildcard there.
+        if is_topic and (
+            (prefix[0] ^ rule.prefix[0]) & rule.prefix_mask[0] or (prefix[1] ^ rule.prefix[1]) & rule.prefix_mask[1]
+        ):
+            continue
+        relation = _relate(rules, rule, identity, text)
+        if relation == _APART:
+            continue
+        if rule.verdict == VERDICT_DENIED:
+            return VERDICT_DENIED
+        if rule.verdict & VERDICT_QOS < qos:
+            qos = rule.verdict & VERDICT_QOS
+        if relation == _COVERS:
+            return (rule.verdict & ~VERDICT_QOS) | qos
+    if action == ACTION_UNSUBSCRIBE:
+        return VERDICT_ALLOWED
+    if rules.default_verdict == VERDICT_DENIED:
+        return VERDICT_DENIED
+    return (rules.default_verdict & ~VERDICT_QOS) | qos
+
+
+# Compiling
+
+class Granted(NamedTuple):
+    """An action that is allowed, and how far."""
+
+    max_qos: int
+    retain: bool  # of a publication
+
+
+cdef class _Text:
+    """Byte strings one after the other, equal ones once."""
+
+    cdef bytearray bytes
+    cdef dict offsets
+
+    def __cinit__(self):
+        self.bytes = bytearray()
+        self.offsets = {}
+
+    cdef uint32_t add(self, bytes piece) except? 0xFFFFFFFF:
+        offset = self.offsets.get(piece)
+        if offset is None:
+            offset = self.offsets[piece] = len(self.bytes)
+            self.bytes += piece
+        return offset
+
+
+cdef bytes _compile_filter(str text):
+    """The topic filter with marks in place of its placeholders."""
+    cdef list pieces = text.split("%")
+    cdef bytes compiled = pieces[0].encode()
+    cdef Py_ssize_t index = 1
+    while index < len(pieces):
+        if pieces[index]:
+            compiled += _MARKS[pieces[index][0]] + pieces[index][1:].encode()
+            index += 1
+        else:  # %% and what stands behind it
+            compiled += b"%" + pieces[index + 1].encode()
+            index += 2
+    # These two are about the same topics; the shorter one covers more topic filters.
+    return b"#" if compiled == b"+/#" else compiled
+
+
+cdef bytes _literal_prefix(bytes compiled):
+    """What every topic begins with that the rule matches; nothing where a name or a wildcard may stand."""
+    cdef Py_ssize_t index
+    for index in range(len(compiled)):
+        if compiled[index] in (SINGLE_LEVEL, MULTI_LEVEL) or compiled[index] >= _TENANT_MARK:
+            # The slash goes, too: `a/#` matches `a`, and a rule that denies may go on as "#".
+            return compiled[:compiled.rfind(b"/", 0, index) if b"/" in compiled[:index] else 0]
+    return compiled
+
+
+cdef RuleLevelKind _level_kind(bytes level) except *:
+    if level == b"+":
+        return LEVEL_SINGLE
+    if level == b"#":
+        return LEVEL_MULTI
+    return LEVEL_PATTERN if level and max(level) >= _TENANT_MARK else LEVEL_LITERAL
+
+
+cdef RuleSet *_allocate(Py_ssize_t rule_count, Py_ssize_t group_count, Py_ssize_t level_count) except NULL:
+    cdef RuleSet *compiled = <RuleSet *> calloc(1, sizeof(RuleSet))
+    cdef uint32_t table_size = 4
+    if compiled == NULL:
+        raise MemoryError
+    while table_size < 2 * group_count:
+        table_size *= 2
+    compiled.references = 1
+    compiled.table_mask = table_size - 1
+    compiled.rules = <CompiledRule *> calloc(rule_count + 1, sizeof(CompiledRule))
+    compiled.levels = <RuleLevel *> calloc(level_count + 1, sizeof(RuleLevel))
+    compiled.groups = <RuleGroup *> calloc(group_count + 1, sizeof(RuleGroup))
+    compiled.group_table = <uint32_t *> calloc(table_size, sizeof(uint32_t))
+    if (
+        compiled.rules == NULL or compiled.levels == NULL or compiled.groups == NULL
+        or compiled.group_table == NULL
+    ):
+        rule_set_release(compiled)
+        raise MemoryError
+    compiled.memory_bytes = (
+        sizeof(RuleSet) + (rule_count + 1) * sizeof(CompiledRule) + (level_count + 1) * sizeof(RuleLevel)
+        + (group_count + 1) * sizeof(RuleGroup) + table_size * sizeof(uint32_t))
+    return compiled
+
+
+cdef int _add_group(RuleSet *compiled, _Text text, object user_id, object client_id) except -1:
+    """A group behind the last one; None for a name means that it does not matter."""
+    cdef RuleGroup *group = &compiled.groups[compiled.group_count]
+    cdef bytes user = (user_id or "").encode()
+    cdef bytes client = (client_id or "").encode()
+    cdef uint32_t place
+    group.has_user = user_id is not None
+    group.has_client = client_id is not None
+    group.user_offset = text.add(user)
+    group.client_offset = text.add(client)
+    group.user_size = <uint16_t> len(user)
+    group.client_size = <uint16_t> len(client)
+    group.hash = _group_hash(
+        group.has_user, Bytes(data=user, size=len(user)), group.has_client, Bytes(data=client, size=len(client)))
+    group.first_rule = compiled.rule_count
+    compiled.has_user_groups |= group.has_user
+    compiled.has_client_groups |= group.has_client
+    compiled.group_count += 1
+    place = <uint32_t> group.hash & compiled.table_mask
+    while compiled.group_table[place] != 0:
+        place = (place + 1) & compiled.table_mask
+    compiled.group_table[place] = compiled.group_count
+    return 0
+
+
+cdef int _add_rule(RuleSet *compiled, _Text text, object source, uint32_t order, uint32_t *level_count) except -1:
+    """A rule behind the last one, of the last group."""
+    cdef CompiledRule *rule = &compiled.rules[compiled.rule_count]
+    cdef RuleLevel *level
+    cdef bytes whole = _compile_filter(source.topic_filter)
+    cdef bytes literal = _literal_prefix(whole)[:RULE_PREFIX_SIZE]
+    cdef bytes ones = b"\xff" * len(literal)
+    rule.order = order
+    rule.first_level = level_count[0]
+    for action in source.actions:
+        rule.actions |= <uint8_t> _ACTION_BITS[action]
+    if source.effect is Effect.ALLOW:
+        rule.verdict = <uint8_t> (VERDICT_ALLOWED | source.max_qos | VERDICT_RETAIN * source.retain)
+    for piece in whole.split(b"/"):
+        level = &compiled.levels[level_count[0]]
+        level.kind = _level_kind(piece)
+        level.offset = text.add(piece)
+        level.size = <uint16_t> len(piece)
+        level_count[0] += 1
+        rule.level_count += 1
+    _load_prefix(Bytes(data=literal, size=len(literal)), rule.prefix)
+    _load_prefix(Bytes(data=ones, size=len(ones)), rule.prefix_mask)
+    compiled.groups[compiled.group_count - 1].rule_count += 1
+    compiled.rule_count += 1
+    return 0
+
+
+cdef class Permissions:
+    """An immutable, compiled list of rules. See rule_set.pyi."""
+
+    def __cinit__(self, rules=(), *, default=Effect.DENY, bint disconnects=False):
+        cdef _Text text = _Text()
+        cdef dict groups = {}
+        cdef uint32_t level_count = 0
+        if not isinstance(rules, Sequence):
+            raise TypeError("rules must be a sequence of Rule")
+        if len(rules) > RULES_MAXIMUM:
+            raise InvalidRule(f"{len(rules)} rules, the limit is {RULES_MAXIMUM}")
+        self.rules = tuple(rules)
+        self.default = Effect(default)
+        self.disconnects = disconnects
+        for order, rule in enumerate(self.rules):
+            if not isinstance(rule, Rule):
+                raise TypeError(f"{rule!r} is not a Rule")
+            groups.setdefault((rule.user_id, rule.client_id), []).append(order)
+            level_count += rule.topic_filter.count("/") + 1
+        self.compiled = _allocate(len(self.rules), len(groups), level_count)
+        level_count = 0
+        for (user_id, client_id), orders in groups.items():
+            _add_group(self.compiled, text, user_id, client_id)
+            for order in orders:
+                _add_rule(self.compiled, text, self.rules[order], order, &level_count)
+        self.compiled.text = <uint8_t *> calloc(len(text.bytes) + 1, 1)
+        if self.compiled.text == NULL:
+            raise MemoryError
+        memcpy(self.compiled.text, <const uint8_t *> text.bytes, len(text.bytes))
+        self.compiled.memory_bytes += len(text.bytes) + 1
+        self.compiled.closes_for_publish = disconnects
+        if self.default is Effect.ALLOW:
+            self.compiled.default_verdict = VERDICT_ALLOWED | VERDICT_RETAIN | 2
+
+    def __dealloc__(self):
+        rule_set_release(self.compiled)
+
+    def __len__(self):
+        return len(self.rules)
+
+    def __repr__(self):
+        return f"Permissions({len(self.rules)} rules, default={self.default.value!r})"
+
+    @property
+    def memory_bytes(self):
+        return self.compiled.memory_bytes
+
+    @property
+    def is_replaced(self):
+        return atomic_load_pointer(<void **> &self.compiled.successor) != NULL
+
+    def replace_by(self, Permissions successor not None):
+        """For Engine.replace_permissions."""
+        if self.is_replaced or successor.is_replaced or successor is self:
+            raise ValueError("permissions that were replaced cannot be replaced again, or replace others")
+        rule_set_acquire(successor.compiled)
+        atomic_store_pointer(<void **> &self.compiled.successor, successor.compiled)
+
+    def check(self, action, str text not None, *, str tenant_id="", str user_id="", str client_id=""):
+        cdef bytes tenant = tenant_id.encode()
+        cdef bytes user = user_id.encode()
+        cdef bytes client = client_id.encode()
+        cdef bytes encoded = text.encode()
+        cdef Identity identity
+        cdef RuleAction wanted = _ACTION_BITS[Action(action)]
+        cdef uint8_t verdict
+        identity.tenant_id = Bytes(data=tenant, size=len(tenant))
+        identity.user_id = Bytes(data=user, size=len(user))
+        identity.client_id = Bytes(data=client, size=len(client))
+        verdict = rule_set_check(self.compiled, wanted, &identity, Bytes(data=encoded, size=len(encoded)))
+        if not verdict & VERDICT_ALLOWED:
+            return None
+        return Granted(verdict & VERDICT_QOS, bool(verdict & VERDICT_RETAIN))
