@@ -2,6 +2,7 @@ from collections.abc import Iterable
 
 from rookery.core.events import Event
 from rookery.core.notices import Notice, NoticeKind
+from rookery.core.permissions.rule_set import Permissions
 from rookery.core.settings import TenantSettings
 
 class EngineBusy(Exception):
@@ -43,13 +44,14 @@ class Engine:
         reason_string: str = "",
         user_properties: Iterable[tuple[str, str]] = (),
         authentication_data: bytes | None = None,
+        permissions: Permissions | None = None,
     ) -> None:
         """Let the client of a ConnectRequested in, also at the end of an exchange of AUTH packets.
 
         response_information is told when the client asked for it, authentication_data when its CONNECT has a method,
         reason_string and user_properties when it wants problem information and takes packets of that size. Strings
         and data have 65535 bytes at most, user_properties 65536 in all. Raises ValueError beyond that, before
-        anything is done; so do all methods below.
+        anything is done; so do all methods below. permissions are what the session may do; None = everything.
         """
 
     def refuse(
@@ -99,6 +101,16 @@ class Engine:
         """End a re-authentication well: AUTH 0x00."""
 
     def configure_tenant(self, tenant_id: str, settings: TenantSettings) -> None: ...
+    def set_permissions(self, permissions: Permissions | None, *, tenant_id: str, user_id: str, client_id: str) -> None:
+        """The rules of one session from now on; None = it may do everything. A session that is not there: nothing."""
+
+    def replace_permissions(self, replaced: Permissions, permissions: Permissions) -> None:
+        """From now on permissions hold wherever replaced do: for sessions, and for admits under way and to come.
+
+        Subscriptions, waiting messages and wills that the new rules do not allow end. Costs a walk over all sessions
+        of each shard. ValueError when either was replaced before.
+        """
+
     def publish(
         self,
         request: int,

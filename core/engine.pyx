@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from rookery.core.permissions.rule_set cimport Permissions, RuleSet, rule_set_acquire
 from rookery.core.sessions.message cimport Publication, message_new
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_string, notice_take
 from rookery.core.sessions.settings cimport Settings
@@ -29,8 +30,8 @@ from rookery.core.shards.state cimport (
     ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, AUTH_DATA, AUTH_REASON_STRING, AUTH_STRING_COUNT,
     AUTH_USER_PROPERTIES, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
     COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE, COMMAND_PUBLISH,
-    COMMAND_REFUSE,
-    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMANDS_QUEUED, CONNECT_CLIENT_ID, CONNECT_DATA,
+    COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP,
+    COMMAND_STOP_LISTENING, COMMANDS_QUEUED, CONNECT_CLIENT_ID, CONNECT_DATA,
     CONNECT_HAS_DATA, CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL,
     CONNECT_IS_CLEAN_START, CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER,
     CONNECT_PROPERTIES, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
@@ -142,6 +143,13 @@ cdef tuple _pairs_taken(const Event *event, uint32_t number):
         pairs.append((
             (<const char *> name.data)[:name.size].decode(), (<const char *> value.data)[:value.size].decode()))
     return tuple(pairs)
+
+
+cdef RuleSet *_acquired(Permissions permissions) noexcept:
+    if permissions is None:
+        return NULL
+    rule_set_acquire(permissions.compiled)
+    return permissions.compiled
 
 
 cdef bytes _taken(const Event *event, uint32_t number):
@@ -272,6 +280,7 @@ cdef object _statistics(const Event *event, uint32_t shard):
         bytes_received=event.numbers[8],
         bytes_sent=event.numbers[9],
         turns=event.numbers[10],
+        actions_denied=event.numbers[11],
     )
 
 
@@ -521,7 +530,7 @@ cdef class Engine:
 
     def admit(
         self, uint64_t connection, *, str tenant_id, str user_id, bytes attributes=b"{}", str response_information="",
-        str reason_string="", object user_properties=(), bytes authentication_data=None,
+        str reason_string="", object user_properties=(), bytes authentication_data=None, Permissions permissions=None,
     ):
         cdef bytes tenant = _name(tenant_id, "tenant_id")
         cdef bytes user = _name(user_id, "user_id")
@@ -544,6 +553,7 @@ cdef class Engine:
         command = command_new(COMMAND_ADMIT, strings, ADMIT_STRING_COUNT)
         if command != NULL:
             command.flag = authentication_data is not None
+            command.rules = _acquired(permissions)
         self._put_verdict(connection, command)
 
     cdef int _part(
@@ -621,6 +631,35 @@ cdef class Engine:
                 command.settings = compiled
             self._put(shard, command)
 
+    def set_permissions(
+        self, Permissions permissions, *, str tenant_id, str user_id, str client_id
+    ):
+        cdef bytes tenant = _name(tenant_id, "tenant_id")
+        cdef bytes user = _name(user_id, "user_id")
+        cdef bytes client = _name(client_id, "client_id")
+        cdef Bytes strings[3]
+        cdef Command *command
+        self._shard(0)
+        strings[0] = _view(tenant)
+        strings[1] = _view(user)
+        strings[2] = _view(client)
+        command = command_new(COMMAND_SET_PERMISSIONS, strings, 3)
+        if command != NULL:
+            command.rules = _acquired(permissions)
+        self._put(self._owner(strings), command)
+
+    def replace_permissions(self, Permissions replaced not None, Permissions permissions not None):
+        cdef uint32_t shard
+        cdef Command *command
+        replaced.replace_by(permissions)
+        for shard in range(<uint32_t> self.shard_count):
+            self._shard(shard)
+            command = command_new(COMMAND_REPLACE_PERMISSIONS, NULL, 0)
+            if command != NULL:
+                command.replaced_rules = _acquired(replaced)
+            # Never refused for want of room: rights that were withdrawn must be gone on every shard.
+            self._put(shard, command, 0)
+
     def publish(
         self, uint64_t request, uint32_t shard, *, str tenant_id, str topic, bytes payload, int qos=0,
         bint retain=False, object message_expiry_interval=None,
@@ -660,9 +699,7 @@ cdef class Engine:
         strings[0] = _view(tenant)
         strings[1] = _view(user)
         strings[2] = _view(client)
-        shard = owner_shard(
-            self._universe.shards[0], strings[0],
-            session_key_hash(self._universe.shards[0], strings[1], strings[2]))
+        shard = self._owner(strings)
         command = command_new(COMMAND_FIND_SESSION, strings, 3)
         if command != NULL:
             command.request = request
@@ -672,6 +709,11 @@ cdef class Engine:
         except BaseException:
             del self._asked[request]
             raise
+
+    cdef uint32_t _owner(self, const Bytes *session_key) noexcept:
+        """The shard of the session of tenant, user and client identifier. The engine is open."""
+        cdef Shard *any_shard = self._universe.shards[0]
+        return owner_shard(any_shard, session_key[0], session_key_hash(any_shard, session_key[1], session_key[2]))
 
     def statistics(self, uint64_t request, uint32_t shard):
         cdef Command *command

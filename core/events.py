@@ -118,6 +118,7 @@ class ShardStatistics:
     messages_received: int
     messages_sent: int
     messages_dropped: int
+    actions_denied: int  # publications, topic filters and wills that permission rules did not allow
     bytes_received: int
     bytes_sent: int
     turns: int

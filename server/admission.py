@@ -123,6 +123,7 @@ class Admission:
                 reason_string=decision.reason_string,
                 user_properties=decision.user_properties,
                 authentication_data=decision.authentication_data,
+                permissions=decision.permissions,
             )
             self.admitted_count += 1
         elif isinstance(decision, Refused):

@@ -33,6 +33,9 @@ cdef int inbox_push(Inbox *inbox, const Delivery *delivery) noexcept nogil
 cdef bint inbox_pop(Inbox *inbox, Delivery *out) noexcept nogil
 # Make room: the oldest QoS 0 delivery goes. 0 when there is none.
 cdef bint inbox_drop_oldest_qos0(Inbox *inbox) noexcept nogil
+# What is place places behind the oldest, 0 to length - 1; NULL when it was dropped.
+cdef Delivery *inbox_at(Inbox *inbox, uint32_t place) noexcept nogil
+cdef void inbox_drop(Inbox *inbox, Delivery *delivery) noexcept nogil
 cdef void inbox_clear(Inbox *inbox) noexcept nogil
 cdef void delivery_clear(Delivery *delivery) noexcept nogil
 

@@ -86,10 +86,20 @@ cdef bint inbox_drop_oldest_qos0(Inbox *inbox) noexcept nogil:
         delivery = &inbox.ring[(inbox.first + inbox.qos0_from) & (inbox.capacity - 1)]
         inbox.qos0_from += 1
         if delivery.message != NULL and delivery.qos == 0:
-            _forget(inbox, delivery)
-            delivery_clear(delivery)
+            inbox_drop(inbox, delivery)
             return True
     return False
+
+
+cdef Delivery *inbox_at(Inbox *inbox, uint32_t place) noexcept nogil:
+    cdef Delivery *delivery = &inbox.ring[(inbox.first + place) & (inbox.capacity - 1)]
+    return delivery if delivery.message != NULL else NULL
+
+
+cdef void inbox_drop(Inbox *inbox, Delivery *delivery) noexcept nogil:
+    # The place stays until it is the oldest, or until the ring is full.
+    _forget(inbox, delivery)
+    delivery_clear(delivery)
 
 
 cdef void inbox_clear(Inbox *inbox) noexcept nogil:

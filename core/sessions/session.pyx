@@ -4,6 +4,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from rookery.core.permissions.rule_set cimport rule_set_release
+from rookery.core.permissions.verdicts cimport verdict_cache_clear
 from rookery.core.sessions.aliases cimport aliases_take_back, aliases_use
 from rookery.core.sessions.inbox cimport (
     Delivery, delivery_clear, inbox_clear, inbox_drop_oldest_qos0, inbox_pop, inbox_push,
@@ -102,6 +104,8 @@ cdef void session_end(Session *session) noexcept nogil:
     pointer_map_remove(&tenant.sessions, session.key_hash, session)
     world.session_count -= 1
     tenant.users -= 1
+    rule_set_release(session.rules)
+    verdict_cache_clear(&session.verdicts)
     free(session.attributes)
     free(session.key)
     free(session)

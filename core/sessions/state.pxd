@@ -17,6 +17,8 @@ A Session outlives connections. Link is what a session may know of its connectio
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.permissions.rule_set cimport RuleSet
+from rookery.core.permissions.verdicts cimport VerdictCache
 from rookery.core.sessions.aliases cimport AliasTable
 from rookery.core.sessions.inbox cimport Inbox
 from rookery.core.sessions.inflight cimport Inflight
@@ -176,6 +178,8 @@ cdef struct Session:
     uint64_t connected_at_ms     # clock of the shards
     uint64_t detached_at_ms      # 0 while online
     uint64_t dropped_messages    # messages that this session did not get
+    RuleSet *rules               # what it may do, one reference; NULL = everything
+    VerdictCache verdicts        # what the rules said
     uint8_t *attributes          # JSON from the authenticator; owned; NULL = {}
     uint32_t attributes_size
 
@@ -184,6 +188,7 @@ cdef struct Counters:            # per tenant and shard
     uint64_t messages_received
     uint64_t messages_sent
     uint64_t messages_dropped
+    uint64_t actions_denied      # by rules: publications, topic filters, wills
     uint64_t bytes_received
     uint64_t bytes_sent
 

@@ -6,6 +6,7 @@ filter, this shard's bit in the tenant's SubscriptionTree.
 
 from libc.stdint cimport uint8_t, uint32_t
 from rookery.core.sessions.state cimport Session, Subscription
+from rookery.core.structures.bytes cimport Bytes
 from rookery.core.topics.names cimport ParsedFilter
 
 cdef enum SubscribeResult:
@@ -22,5 +23,11 @@ cdef int session_subscribe(
 # False when there was no such subscription.
 cdef bint session_unsubscribe(Session *session, const ParsedFilter *parsed) noexcept nogil
 cdef void session_unsubscribe_all(Session *session) noexcept nogil
+# The subscription at place in the session's array: its topic filter without share prefix, in buffer or borrowed from
+# its membership; its end; a lower QoS for what is delivered from now on.
+cdef Bytes subscription_filter(
+    const Session *session, uint32_t place, uint8_t *buffer, Py_ssize_t capacity) noexcept nogil
+cdef void subscription_end(Session *session, uint32_t place) noexcept nogil
+cdef void subscription_lower_qos(Session *session, uint32_t place, uint8_t qos) noexcept nogil
 # The subscription to exactly this filter (and share), or NULL.
 cdef Subscription *subscription_find(Session *session, const ParsedFilter *parsed) noexcept nogil

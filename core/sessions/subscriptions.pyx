@@ -6,15 +6,18 @@ from libc.string cimport memset
 
 from rookery.core.sessions.groups cimport group_find, group_join, group_leave
 from rookery.core.sessions.memberships cimport (
-    group_home, membership_index_id, membership_is_for, membership_join, membership_leave,
+    group_home, membership_index_id, membership_is_for, membership_join, membership_leave, membership_parsed,
 )
 from rookery.core.sessions.routes cimport route_add, route_at, route_remove, routes_make, routes_of
 from rookery.core.sessions.state cimport (
     HAS_SUBSCRIPTION_ID, IS_SHARED, Route, RouteList, Session, SharedGroup, Subscription, Tenant, World,
 )
+from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.id_map cimport id_map_free, id_map_get, id_map_remove, id_map_set
 from rookery.core.topics.names cimport SHARE_NONE, ParsedFilter
-from rookery.core.topics.tree cimport NO_FILTER, tree_add, tree_find, tree_remove, tree_shard_mask
+from rookery.core.topics.tree cimport (
+    NO_FILTER, tree_add, tree_filter_text, tree_find, tree_remove, tree_shard_mask,
+)
 
 cdef enum:
     _INDEXED_SUBSCRIPTIONS = 16  # up to here a scan of the array beats a hash map
@@ -262,6 +265,31 @@ cdef Subscription *subscription_find(Session *session, const ParsedFilter *parse
                 return NULL
     place = _place_of(session, filter_id, group, parsed)
     return NULL if place == _NONE else &session.subscriptions[place]
+
+
+cdef Bytes subscription_filter(
+    const Session *session, uint32_t place, uint8_t *buffer, Py_ssize_t capacity
+) noexcept nogil:
+    cdef const Subscription *subscription = &session.subscriptions[place]
+    cdef ParsedFilter parsed
+    cdef Bytes topic_filter
+    if subscription.membership != NULL:
+        membership_parsed(subscription.membership, &parsed)
+        return parsed.topic_filter
+    topic_filter.data = buffer
+    topic_filter.size = tree_filter_text(
+        session.tenant.shared.tree, subscription.filter_id, buffer, capacity)
+    return topic_filter
+
+
+cdef void subscription_end(Session *session, uint32_t place) noexcept nogil:
+    _leave(session, place)
+
+
+cdef void subscription_lower_qos(Session *session, uint32_t place, uint8_t qos) noexcept nogil:
+    cdef const Subscription *subscription = &session.subscriptions[place]
+    _replace(
+        session, place, qos, subscription.flags, subscription.retain_handling, subscription.subscription_id)
 
 
 cdef bint session_unsubscribe(Session *session, const ParsedFilter *parsed) noexcept nogil:

@@ -4,6 +4,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from rookery.core.permissions.rule_set cimport (
+    ACTION_PUBLISH, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, Identity, RuleSet, rule_set_check, rule_set_current,
+)
 from rookery.core.sessions.aliases cimport ALIASES_MAXIMUM, aliases_new
 from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
 from rookery.core.sessions.notices cimport (
@@ -25,6 +28,7 @@ from rookery.core.shards.lifecycle cimport (
 )
 from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.protocol cimport is_server_topic
+from rookery.core.shards.permissions cimport permissions_put_in_force
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
     ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_TENANT_ID,
@@ -333,6 +337,22 @@ cdef uint8_t _check_will(const Settings *settings, ConnectPacket *packet, const 
     return REASON_SUCCESS
 
 
+cdef bint _is_will_permitted(const Command *command, const ConnectPacket *packet) noexcept nogil:
+    cdef Identity identity
+    cdef uint8_t verdict
+    if command.rules == NULL:
+        return True
+    identity.tenant_id = command_string(command, ADMIT_TENANT_ID)
+    identity.user_id = command_string(command, ADMIT_USER_ID)
+    identity.client_id = packet.client_id
+    verdict = rule_set_check(command.rules, ACTION_PUBLISH, &identity, packet.will.topic)
+    return (
+        verdict & VERDICT_ALLOWED
+        and packet.will.qos <= verdict & VERDICT_QOS
+        and (not packet.will.retain or verdict & VERDICT_RETAIN)
+    )
+
+
 cdef bint _is_version_enabled(const Settings *settings, uint8_t version) noexcept nogil:
     if version == MQTT_3_1:
         return settings.mqtt3_enabled
@@ -506,6 +526,7 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     cdef Session *session
     cdef bint session_present
     cdef OutgoingConnack connack
+    cdef RuleSet *rules
     if tenant == NULL:
         command_free(command)
         connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
@@ -517,7 +538,13 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     keep_alive = _granted_keep_alive(settings, packet)
     _announce(settings, packet, session_expiry_interval, keep_alive, is_assigned, &connack)
     _answer(connection, packet, command, &connack)
+    # They may have been replaced while the command was under way.
+    command.rules = rule_set_current(command.rules)
     reason = _check_will(settings, packet, &detail)
+    if reason == REASON_SUCCESS and packet.has_will and not _is_will_permitted(command, packet):
+        tenant.counters.actions_denied += 1
+        reason = REASON_NOT_AUTHORIZED
+        detail = b"a permission rule does not allow the will message"
     if not _is_version_enabled(settings, packet.protocol_version):
         reason = REASON_UNSUPPORTED_PROTOCOL_VERSION
     elif packet.maximum_packet_size != 0 and (
@@ -537,6 +564,9 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
         return
     _keep_identity(session, command, connection)
+    rules = command.rules
+    command.rules = NULL
+    permissions_put_in_force(shard, session, rules)
     connack.session_present = session_present  # [MQTT-3.2.2-2], [MQTT-3.2.2-3]
     session.session_expiry_interval = session_expiry_interval
     session.is_persistent = session_expiry_interval != 0

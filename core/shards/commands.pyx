@@ -15,6 +15,7 @@ from rookery.core.shards.authentication cimport authentication_challenge, authen
 from rookery.core.shards.connections cimport connection_by_handle, connection_drop, connection_new
 from rookery.core.shards.lifecycle cimport connection_close, connection_close_with, connection_refuse
 from rookery.core.shards.listeners cimport adopt, listener_add, listeners_clear
+from rookery.core.shards.permissions cimport permissions_replace, permissions_set
 from rookery.core.shards.publishing cimport shard_publish_here
 from rookery.core.shards.queues cimport (
     command_free, command_string, command_take_all, event_new, event_put,
@@ -22,8 +23,8 @@ from rookery.core.shards.queues cimport (
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
     COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE, COMMAND_PUBLISH,
-    COMMAND_REFUSE,
-    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, CONNECT_DUE, EVENT_NO_SESSION, EVENT_PUBLISHED,
+    COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP,
+    COMMAND_STOP_LISTENING, CONNECT_DUE, EVENT_NO_SESSION, EVENT_PUBLISHED,
     EVENT_SESSION, EVENT_STATISTICS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, VERDICT_DUE, Command,
     Connection, Event, Shard,
 )
@@ -110,6 +111,12 @@ cdef void _find_session(Shard *shard, Command *command) noexcept nogil:
     _reply(shard, event)
 
 
+cdef void _set_permissions(Shard *shard, Command *command) noexcept nogil:
+    cdef Session *session = _session_of(shard, command)
+    if session != NULL:
+        permissions_set(shard, session, command)
+
+
 cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
     cdef Event *event = event_new(EVENT_STATISTICS, command.request, NULL, 0)
     cdef uint32_t cursor = 0
@@ -130,6 +137,7 @@ cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
         event.numbers[7] += tenant.counters.messages_dropped
         event.numbers[8] += tenant.counters.bytes_received
         event.numbers[9] += tenant.counters.bytes_sent
+        event.numbers[11] += tenant.counters.actions_denied
         tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
     _reply(shard, event)
 
@@ -209,6 +217,10 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         _find_session(shard, command)
     elif kind == COMMAND_CONFIGURE:
         _configure(shard, command)
+    elif kind == COMMAND_SET_PERMISSIONS:
+        _set_permissions(shard, command)
+    elif kind == COMMAND_REPLACE_PERMISSIONS:
+        permissions_replace(shard, command)
     elif kind == COMMAND_STATISTICS:
         _statistics(shard, command)
     elif kind == COMMAND_STOP:

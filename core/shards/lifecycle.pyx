@@ -7,10 +7,11 @@ from rookery.core.sessions.inflight cimport inflight_trim
 from rookery.core.sessions.message cimport Message, message_release, message_topic
 from rookery.core.sessions.notices cimport (
     NOTICE_CLIENT_DISCONNECTED, NOTICE_CONNECT_REFUSED, NOTICE_CONNECT_TIMED_OUT, NOTICE_CONNECTION_FAILED,
-    NOTICE_SESSION_ENDED, NOTICE_WILL_PUBLISHED,
+    NOTICE_PUBLISH_REFUSED, NOTICE_SESSION_ENDED, NOTICE_WILL_PUBLISHED,
 )
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome
+from rookery.core.sessions.rights cimport session_may_send
 from rookery.core.sessions.session cimport session_detach, session_end
 from rookery.core.sessions.state cimport Session, Tenant
 from rookery.core.sessions.witness cimport (
@@ -73,6 +74,15 @@ cdef void _publish_will(Shard *shard, Session *session) noexcept nogil:
     cdef Outcome outcome
     cdef Message *message = session.will.message
     memset(&outcome, 0, sizeof(outcome))
+    # Allowed at CONNECT; the rules may have been replaced since.
+    if session.rules != NULL and not session_may_send(session, _topic(message), message.qos, message.retain):
+        session.tenant.counters.actions_denied += 1
+        if is_noticed(&shard.world, NOTICE_PUBLISH_REFUSED):
+            notice_session(
+                session, NOTICE_PUBLISH_REFUSED, absent(), _topic(message), message.qos, message.retain,
+                REASON_NOT_AUTHORIZED, 0)
+        _drop_will(session)
+        return
     if session.will.has_message_expiry:
         # Nobody else holds the message yet.
         session.will.message.expires_at_ms = (

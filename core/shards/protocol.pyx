@@ -4,6 +4,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 
+from rookery.core.permissions.rule_set cimport (
+    ACTION_SUBSCRIBE, ACTION_UNSUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN,
+)
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
 from rookery.core.sessions.notices cimport (
     NOTICE_MESSAGE_CONFIRMED, NOTICE_MESSAGE_PUBLISHED, NOTICE_PING_RECEIVED, NOTICE_PUBLISH_REFUSED,
@@ -11,6 +14,7 @@ from rookery.core.sessions.notices cimport (
 )
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_recent_topic
+from rookery.core.sessions.rights cimport session_may, session_may_publish
 from rookery.core.sessions.session cimport (
     OUTBOX_HIGH_BYTES, session_puback, session_pubcomp, session_pubrec,
 )
@@ -58,6 +62,8 @@ from rookery.core.wire.spec cimport (
     REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
 )
 from rookery.core.wire.text cimport is_utf8_payload
+
+cdef const char *_DENIED_PUBLISH = b"a permission rule does not allow this publication"
 
 cdef void _acknowledge(
     Connection *connection, uint8_t packet_type, uint16_t packet_id, uint8_t reason_code
@@ -125,6 +131,15 @@ cdef bint _resolve_alias(Connection *connection, PublishPacket *packet) noexcept
     return True
 
 
+cdef void _notice_publish_refused(
+    Connection *connection, const PublishPacket *packet, uint8_t reason_code
+) noexcept nogil:
+    if is_noticed(&connection.shard.world, NOTICE_PUBLISH_REFUSED):
+        notice_session(
+            connection.link.session, NOTICE_PUBLISH_REFUSED, absent(), packet.topic, packet.qos, packet.retain,
+            reason_code, 0)
+
+
 cdef bint _refuse_publish(
     Connection *connection, const PublishPacket *packet, uint8_t reason_code, const char *detail
 ) noexcept nogil:
@@ -133,10 +148,7 @@ cdef bint _refuse_publish(
     cdef Bytes reason_string
     cdef Py_ssize_t size
     cdef uint8_t *out
-    if is_noticed(&connection.shard.world, NOTICE_PUBLISH_REFUSED):
-        notice_session(
-            connection.link.session, NOTICE_PUBLISH_REFUSED, absent(), packet.topic, packet.qos, packet.retain,
-            reason_code, 0)
+    _notice_publish_refused(connection, packet, reason_code)
     if connection.link.version != MQTT_5_0 or packet.qos == 0:
         connection_close(connection, reason_code, detail, True)
         return False
@@ -163,6 +175,26 @@ cdef bint _is_topic_allowed(Connection *connection, const PublishPacket *packet)
     return True
 
 
+cdef bint _is_permitted(Connection *connection, const PublishPacket *packet) noexcept nogil:
+    """By the rules of the session, which has some."""
+    cdef Session *session = connection.link.session
+    cdef uint8_t verdict = session_may_publish(session, packet.topic)
+    if (
+        verdict & VERDICT_ALLOWED
+        and packet.qos <= verdict & VERDICT_QOS
+        and (not packet.retain or verdict & VERDICT_RETAIN)
+    ):
+        return True
+    connection.tenant.counters.actions_denied += 1
+    if connection.link.version == MQTT_5_0 and (packet.qos == 0 or session.rules.closes_for_publish):
+        _notice_publish_refused(connection, packet, REASON_NOT_AUTHORIZED)
+        if session.rules.closes_for_publish:
+            connection_close(connection, REASON_NOT_AUTHORIZED, _DENIED_PUBLISH, True)
+        return False
+    # [MQTT 3.1.1, MQTT-3.3.5-2]: a 3.x client can only be disconnected.
+    return _refuse_publish(connection, packet, REASON_NOT_AUTHORIZED, _DENIED_PUBLISH)
+
+
 cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept nogil:
     cdef const Settings *settings = &connection.tenant.settings
     if packet.qos > settings.maximum_qos:
@@ -174,6 +206,8 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
     if not is_recent_topic(&connection.shard.world, connection.tenant, &packet.topic) and not _is_topic_allowed(
         connection, packet
     ):
+        return False
+    if connection.link.session.rules != NULL and not _is_permitted(connection, packet):
         return False
     if (
         packet.payload_format_indicator
@@ -314,6 +348,7 @@ cdef uint8_t _subscribe_one(
     cdef ParsedFilter parsed
     cdef uint8_t qos = request.qos
     cdef uint8_t flags = 0
+    cdef uint8_t verdict
     cdef TopicError error
     cdef int result
     error = parse_topic_filter(
@@ -327,6 +362,13 @@ cdef uint8_t _subscribe_one(
     if parsed.has_wildcard and not settings.wildcard_subscription_enabled:
         detail[0] = b"WildcardSubscriptionEnabled is off"
         return REASON_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+    if session.rules != NULL:
+        verdict = session_may(session, ACTION_SUBSCRIBE, parsed.topic_filter)
+        if not verdict & VERDICT_ALLOWED:
+            connection.tenant.counters.actions_denied += 1
+            detail[0] = b"a permission rule does not allow this topic filter"
+            return REASON_NOT_AUTHORIZED
+        qos = min(qos, <uint8_t> (verdict & VERDICT_QOS))
     if qos > settings.maximum_qos:
         qos = settings.maximum_qos
     if request.no_local:
@@ -427,6 +469,10 @@ cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter, const 
     if error != TOPIC_OK:
         detail[0] = describe_topic_error(error)
         return REASON_TOPIC_FILTER_INVALID
+    if session.rules != NULL and not session_may(session, ACTION_UNSUBSCRIBE, parsed.topic_filter):
+        connection.tenant.counters.actions_denied += 1
+        detail[0] = b"a permission rule does not allow this topic filter"
+        return REASON_NOT_AUTHORIZED
     if parsed.share_kind == SHARE_NONE and subscription_find(session, &parsed) != NULL:
         # What is still to come of its retained messages must not come any more [MQTT-3.10.4-2].
         replay_cancel(connection.shard, session, subscription_find(session, &parsed).filter_id)

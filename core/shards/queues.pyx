@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from rookery.core.permissions.rule_set cimport rule_set_release
 from rookery.core.sessions.message cimport message_release
 from rookery.core.shards.mailbox cimport shard_wake
 from rookery.core.shards.state cimport Command, Event, EventKind, Shard
@@ -56,6 +57,8 @@ cdef Bytes command_string(const Command *command, uint32_t number) noexcept nogi
 
 cdef void command_free(Command *command) noexcept nogil:
     message_release(command.message)
+    rule_set_release(command.rules)
+    rule_set_release(command.replaced_rules)
     free(command)
 
 

@@ -13,6 +13,7 @@ shard that its key hashes to, and the connection is handed over to that shard be
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.permissions.rule_set cimport RuleSet
 from rookery.core.sessions.message cimport Message
 from rookery.core.sessions.notices cimport NoticeBoard
 from rookery.core.sessions.outbox cimport FlushList, SegmentPool
@@ -230,6 +231,8 @@ cdef enum CommandKind:
     COMMAND_CHALLENGE = 13     # AUTH that asks for more
     COMMAND_CONFIRM = 14       # AUTH that ends a re-authentication well
     COMMAND_DISCONNECT = 15
+    COMMAND_SET_PERMISSIONS = 16
+    COMMAND_REPLACE_PERMISSIONS = 17
 
 cdef enum:                     # what COMMAND_ADMIT carries; flag: there is authentication data
     ADMIT_TENANT_ID = 0
@@ -265,6 +268,8 @@ cdef struct Command:
     uint64_t number
     Message *message
     MemoryLink *memory
+    RuleSet *rules             # with ADMIT, SET_PERMISSIONS; one reference; NULL = none
+    RuleSet *replaced_rules    # with REPLACE_PERMISSIONS; one reference
     uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
     Settings settings          # COMMAND_CONFIGURE
 

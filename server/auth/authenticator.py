@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from rookery.core.events import ConnectRequested, ReauthenticationRequested
+from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode
 
 UserProperties = tuple[tuple[str, str], ...]  # in order and with repeats
@@ -24,6 +25,7 @@ class Admitted:
     tenant_id: str
     user_id: str
     attributes: Mapping[str, str] = field(default_factory=dict)  # shown beside the session: GET /session, events
+    permissions: Permissions | None = None  # compiled once, shared by many; None = the permission source decides
     # All below is told to clients of 5.0 only.
     response_information: str = ""  # to one that asks for it: where its response topics begin [MQTT5 3.2.2.3.15]
     reason_string: str = ""

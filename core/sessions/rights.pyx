@@ -1,0 +1,104 @@
+"""See rights.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from rookery.core.permissions.rule_set cimport (
+    ACTION_PUBLISH, ACTION_SUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, Identity, RuleAction, RuleSet,
+    rule_set_check, rule_set_release,
+)
+from rookery.core.permissions.verdicts cimport verdict_cache_clear, verdict_of_last, verdict_search
+from rookery.core.sessions.inbox cimport Delivery, inbox_at, inbox_drop
+from rookery.core.sessions.inflight cimport (
+    PUBACK_DUE, PUBREC_DUE, InflightSlot, inflight_received, inflight_remove,
+)
+from rookery.core.sessions.message cimport Message, message_topic
+from rookery.core.sessions.state cimport Session
+from rookery.core.structures.bytes cimport Bytes
+
+
+cdef void session_identity(const Session *session, Identity *out) noexcept nogil:
+    out.tenant_id.data = session.tenant.shared.id
+    out.tenant_id.size = session.tenant.shared.id_size
+    out.user_id.data = session.key
+    out.user_id.size = session.user_id_size
+    out.client_id.data = session.key + session.user_id_size
+    out.client_id.size = session.client_id_size
+
+
+cdef uint8_t session_may_publish(Session *session, Bytes topic) noexcept nogil:
+    cdef Identity identity
+    cdef bint is_known
+    cdef uint8_t verdict = verdict_of_last(&session.verdicts, topic, &is_known)
+    if is_known:
+        return verdict
+    session_identity(session, &identity)
+    return verdict_search(&session.verdicts, session.tenant.world.key, session.rules, &identity, topic)
+
+
+cdef uint8_t session_may(const Session *session, RuleAction action, Bytes topic_filter) noexcept nogil:
+    cdef Identity identity
+    if session.rules == NULL:
+        return VERDICT_ALLOWED | VERDICT_RETAIN | 2
+    session_identity(session, &identity)
+    return rule_set_check(session.rules, action, &identity, topic_filter)
+
+
+cdef bint session_may_send(const Session *session, Bytes topic, uint8_t qos, uint8_t retain) noexcept nogil:
+    cdef uint8_t verdict = session_may(session, ACTION_PUBLISH, topic)
+    return verdict & VERDICT_ALLOWED and qos <= verdict & VERDICT_QOS and (not retain or verdict & VERDICT_RETAIN)
+
+
+cdef bint session_set_rules(Session *session, RuleSet *rules) noexcept nogil:
+    cdef RuleSet *earlier = session.rules
+    session.rules = rules
+    rule_set_release(earlier)
+    if earlier == rules:
+        return False
+    verdict_cache_clear(&session.verdicts)
+    return True
+
+
+cdef inline bint _is_readable(const Session *session, const Message *message) noexcept nogil:
+    cdef Bytes topic
+    topic.data = message_topic(message)
+    topic.size = message.topic_size
+    return session_may(session, ACTION_SUBSCRIBE, topic) != 0
+
+
+cdef uint32_t _drop_sent(Session *session) noexcept nogil:
+    cdef uint16_t packet_id = session.inflight.oldest
+    cdef uint16_t following
+    cdef uint32_t count = 0
+    cdef InflightSlot *slot
+    while packet_id != 0:
+        slot = &session.inflight.slots[packet_id - 1]
+        following = slot.next
+        if slot.message != NULL and not _is_readable(session, slot.message):
+            if slot.state == PUBACK_DUE:
+                inflight_remove(&session.inflight, packet_id)
+                count += 1
+            elif slot.state == PUBREC_DUE:
+                # The client may have it and remember its identifier, which is free again only after PUBCOMP: the
+                # exchange goes on with PUBREL.
+                inflight_received(&session.inflight, packet_id)
+                count += 1
+        packet_id = following
+    return count
+
+
+cdef uint32_t session_drop_unreadable(Session *session) noexcept nogil:
+    cdef uint32_t place
+    cdef uint32_t count = 0
+    cdef Delivery *delivery
+    if session.rules == NULL:
+        return 0
+    for place in range(session.inbox.length):
+        delivery = inbox_at(&session.inbox, place)
+        if delivery != NULL and not _is_readable(session, delivery.message):
+            inbox_drop(&session.inbox, delivery)
+            count += 1
+    if session.link == NULL:
+        count += _drop_sent(session)
+    session.dropped_messages += count
+    session.tenant.counters.messages_dropped += count
+    return count
