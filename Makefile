@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --dist worksteal
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: serve test lint bench clean
+.PHONY: serve test lint bench conformance clean
 
 serve: $(VENV)/.serve
 	$(BIN)/rookery serve $(ARGS)
@@ -38,6 +38,9 @@ $(VENV)/.serve: $(VENV)/bin/pip pyproject.toml setup.py $(SOURCES)
 $(VENV)/.test: $(VENV)/bin/pip pyproject.toml setup.py $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test]"
 	touch $@ $(VENV)/.serve
+
+conformance: $(VENV)/.test
+	cd tests && ../$(BIN)/python -m conformance.report
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)
