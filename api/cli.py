@@ -92,6 +92,26 @@ def check(config: Path | None, **options: Any) -> int:
     return 0
 
 
+@rookery.command("scram-credential")
+@click.option("--iterations", type=int, metavar="N", help="What guessing costs, and the client; at least 4096.")
+def scram_credential(iterations: int | None) -> int:
+    """Print the line of section [scram] for a password, which is asked for or is the first line of standard input."""
+    from rookery.server.auth.scram import DEFAULT_ITERATIONS, ScramCredential
+
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    try:
+        credential = ScramCredential.of_password(
+            password, iterations=DEFAULT_ITERATIONS if iterations is None else iterations
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(credential.print())
+    return 0
+
+
 class UnusableConfig(click.ClickException):
     """Ends a command with the problems of the configuration."""
 

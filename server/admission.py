@@ -1,12 +1,14 @@
 """Admission: a CONNECT goes to the authenticator, the decision goes back to the shard that holds the connection.
 
+One that names an authentication method goes to whoever offers it, see exchanges.py, and to nobody else.
+
 Other clients go on meanwhile; a shard never waits. Most decisions need no waiting and cost no task: a reconnect storm
 is ten thousand of them a second. Those that wait run in a bounded number of tasks with a deadline each. Whatever goes
 wrong refuses the client: an authenticator that raises, hangs, or answers with something else than a decision.
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
@@ -14,14 +16,20 @@ from rookery.core.engine import Engine, EngineBusy
 from rookery.core.events import ConnectRequested
 from rookery.core.wire.spec import ReasonCode
 
-from .auth.authenticator import Admitted, Authenticator, Decision, ImmediateAuthenticator, Refused
+from .auth.authenticator import (
+    Admitted,
+    Authenticator,
+    Decision,
+    EnhancedAuthenticator,
+    ImmediateAuthenticator,
+    Refused,
+)
 from .config import AuthenticationSection
+from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
 
 RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard, within a millisecond.
 
-_FAILED = Refused(ReasonCode.UNSPECIFIED_ERROR, "authentication failed")
-_BUSY = Refused(ReasonCode.SERVER_BUSY, "too many clients wait for authentication")
 _BAD_METHOD = Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, "this authentication method is not offered")
 _NO_ATTRIBUTES = b"{}"
 
@@ -33,12 +41,22 @@ Doorkeeper = Callable[[ConnectRequested, Admitted], Awaitable[Decision]]
 
 
 class Admission:
-    """Decides about CONNECTs by asking one authenticator."""
+    """Decides about CONNECTs by asking one authenticator, or one enhanced authenticator per method."""
 
-    def __init__(self, engine: Engine, authenticator: Authenticator, section: AuthenticationSection) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        authenticator: Authenticator,
+        section: AuthenticationSection,
+        enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
+    ) -> None:
         self._engine = engine
         self._authenticator = authenticator
         self._immediate = authenticator if isinstance(authenticator, ImmediateAuthenticator) else None
+        offering = [authenticator] if isinstance(authenticator, EnhancedAuthenticator) else []
+        self.exchanges = Exchanges(
+            engine, [*offering, *enhanced_authenticators], timeout_s=section.timeout_s, limit=section.exchange_limit
+        )
         self._timeout_s = section.timeout_s
         self._in_work_limit = section.in_work_limit
         self._is_busy = False
@@ -55,7 +73,7 @@ class Admission:
         Raises nothing. Cancelling the nursery leaves its clients without an answer, as at the end of the process.
         """
         if request.authentication_method is not None:
-            await self._tell(request, _BAD_METHOD)  # [MQTT-4.12.0-1]
+            await self._handle_enhanced(request, request.authentication_method, nursery)
             return
         decision: Decision | None = None
         if self._immediate is not None:
@@ -67,14 +85,34 @@ class Admission:
                 await self._tell(request, decision)
                 return
         if self.in_work_count >= self._in_work_limit:
-            self.busy_count += 1
-            if not self._is_busy:  # Once, not for each client of a storm.
-                self._is_busy = True
-                _log.warning("authentication_busy", in_work_limit=self._in_work_limit)
-            await self._tell(request, _BUSY)
+            await self._turn_away(request, "in_work_limit", self._in_work_limit)
             return
         self.in_work_count += 1
         nursery.start_soon(self._decide_later, request, decision)
+
+    async def _handle_enhanced(self, request: ConnectRequested, method: str, nursery: trio.Nursery) -> None:
+        if not self.exchanges.offers(method):
+            await self._tell(request, _BAD_METHOD)  # [MQTT-4.12.0-1]
+        elif not self.exchanges.has_room():
+            await self._turn_away(request, "exchange_limit", self.exchanges.limit)
+        else:
+            self.exchanges.begin(request, nursery, self._conclude)
+
+    async def _conclude(self, request: ConnectRequested, decision: Decision) -> None:
+        """An exchange has come to a decision; doorkeepers are asked about whom it lets in."""
+        self._is_busy = False
+        if self.doorkeepers and isinstance(decision, Admitted):
+            self.in_work_count += 1  # The limit of exchanges has been kept.
+            await self._decide_later(request, decision)
+        else:
+            await self._tell(request, decision)
+
+    async def _turn_away(self, request: ConnectRequested, name: str, limit: int) -> None:
+        self.busy_count += 1
+        if not self._is_busy:  # Once, not for each client of a storm.
+            self._is_busy = True
+            _log.warning("authentication_busy", **{name: limit})
+        await self._tell(request, BUSY)
 
     async def _decide_later(self, request: ConnectRequested, decided: Decision | None) -> None:
         decision: Decision | None = None
@@ -104,7 +142,7 @@ class Admission:
             except EngineBusy:
                 await trio.sleep(RETRY_S)
             except Exception:
-                if decision is _FAILED:
+                if decision is FAILED:
                     # Our own mistake; the connection ends when its time for CONNECT is over.
                     _log.exception("refusal_unusable", peer=request.peer)
                     return
@@ -135,7 +173,7 @@ class Admission:
                 user_properties=decision.user_properties,
             )
             self.refused_count += 1
-            if decision is not _BUSY:
+            if decision is not BUSY:
                 _log.info(
                     "connect_refused", peer=request.peer, client_id=request.client_id, reason=decision.reason_string
                 )
@@ -146,4 +184,4 @@ class Admission:
         self.failed_count += 1
         # No traceback of the call's arguments and no password: only the error and who suffered from it.
         _log.warning(event, peer=request.peer, client_id=request.client_id, exc_info=event != "authenticator_late")
-        return _FAILED
+        return FAILED

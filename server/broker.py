@@ -14,21 +14,31 @@ leaves open_broker. Commands never block; what a shard answers comes back throug
 
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 
 import trio
 
 from rookery.core.engine import Engine, EngineBusy
-from rookery.core.events import ConnectRequested, PublishOutcome, Reply, SessionInfo, ShardStatistics, ShardStopped
+from rookery.core.events import (
+    AuthenticationAbandoned,
+    AuthReceived,
+    ConnectRequested,
+    PublishOutcome,
+    ReauthenticationRequested,
+    Reply,
+    SessionInfo,
+    ShardStatistics,
+    ShardStopped,
+)
 from rookery.core.settings import TenantSettings
 from rookery.core.topics.names import TopicRules
 
 from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
-from .auth import open_authenticator
-from .auth.authenticator import Authenticator
+from .auth import open_authenticator, open_enhanced_authenticators
+from .auth.authenticator import Authenticator, EnhancedAuthenticator
 from .config import Config, MqttSection
 from .event_bus import EventBus
 from .events import event_of
@@ -80,12 +90,13 @@ class Broker:
         authenticator: Authenticator,
         listener: socket.socket,
         plugins: PluginHost | None = None,
+        enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
     ) -> None:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
         self.server_id = engine.server_id
         self._engine = engine
-        self.admission = Admission(engine, authenticator, config.authentication)
+        self.admission = Admission(engine, authenticator, config.authentication, enhanced_authenticators)
         self._listener = listener
         self._replies = Replies()
         self.events = EventBus(engine.observe)
@@ -278,6 +289,12 @@ class Broker:
                     self._replies.resolve(event)
                 elif isinstance(event, ConnectRequested):
                     await self.admission.handle(event, decisions)
+                elif isinstance(event, AuthReceived):
+                    self.admission.exchanges.go_on(event)
+                elif isinstance(event, ReauthenticationRequested):
+                    self.admission.exchanges.begin_again(event, decisions)
+                elif isinstance(event, AuthenticationAbandoned):
+                    self.admission.exchanges.abandon(event.connection)
                 elif isinstance(event, ShardStopped):
                     self._hand_on_notices(shard)
                     _log.info("shard_stopped", shard=shard, aborted_connections=event.aborted)
@@ -318,13 +335,18 @@ class Broker:
 
 @asynccontextmanager
 async def open_broker(
-    config: Config | None = None, *, authenticator: Authenticator | None = None
+    config: Config | None = None,
+    *,
+    authenticator: Authenticator | None = None,
+    enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
 ) -> AsyncIterator[Broker]:
     """A broker that serves MQTT while the block runs, in any trio program; several may run in one process.
 
     Without config it has the defaults and a free port of the loopback address (broker.mqtt_address). At the end of the
     block, and when it is cancelled or raises, clients are told, what was accepted is flushed, and everything is
-    closed. It installs no signal handler, configures no log and reads neither environment nor file.
+    closed. authenticator stands in for that of the configuration; enhanced_authenticators come before its own, and an
+    authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log and
+    reads neither environment nor file.
 
     Raises ListenError, PluginError, and ShardFailed when a shard dies, which cancels the block. An error of the block
     leaves as itself, not in a group.
@@ -341,7 +363,8 @@ async def open_broker(
                 default_settings=config.settings,
             )
             chosen = authenticator or open_authenticator(config.authentication.kind)
-            broker = Broker(config, engine, chosen, listener, plugins)
+            enhanced = (*enhanced_authenticators, *open_enhanced_authenticators(config.scram_lines))
+            broker = Broker(config, engine, chosen, listener, plugins, enhanced)
             stack.callback(broker._close)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(broker._serve)

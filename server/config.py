@@ -8,12 +8,22 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rookery.core.settings import PROFILES, ProfileName, SettingError, TenantSettings
 
 from .address import Address
+from .auth.scram import ScramCredential, parse_username
 
 MEMORY = "memory"
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
@@ -128,6 +138,9 @@ class AuthenticationSection(Section):
     kind: Literal["development"] = Field(default="development", description="development admits everybody")
     timeout_s: float = Field(default=10.0, gt=0, description="for one decision; none in time is a refusal")
     in_work_limit: int = Field(default=1000, ge=1, description="decisions that wait at once; more are refused as busy")
+    exchange_limit: int = Field(
+        default=1000, ge=1, description="enhanced authentications at once; those of connected clients are counted apart"
+    )
 
 
 class PluginSection(Section):
@@ -182,6 +195,12 @@ class Config(BaseSettings):
     settings: Defaults = PROFILES["default"]
     plugins: dict[str, PluginSection] = Field(default_factory=dict)
     tenants: dict[str, TenantSection] = Field(default_factory=dict)
+    scram: dict[str, SecretStr] = Field(default_factory=dict)  # tenant/user -> line of a credential
+
+    @property
+    def scram_lines(self) -> dict[str, str]:
+        """`[scram]` in the clear."""
+        return {username: line.get_secret_value() for username, line in self.scram.items()}
 
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant: its own settings on top of `[settings]`."""
@@ -199,6 +218,12 @@ class Config(BaseSettings):
             except SettingError as error:
                 path = ("tenants", tenant_id, "settings")
                 problems.extend(((*path, problem.name), problem.message) for problem in error.problems)
+        for username, line in self.scram_lines.items():
+            try:
+                parse_username(username)
+                ScramCredential.parse(line)
+            except ValueError as error:
+                problems.append((("scram", username), str(error)))
         if self.authentication.kind == "development" and not self.insecure:
             problems.extend(
                 (

@@ -73,7 +73,7 @@ class ConfigUnreadable(ConfigError):
 
 
 class EnvironmentSource(PydanticBaseSettingsSource):
-    """ROOKERY_SECTION__KEY variables. The names of tenants keep their letter case, those of settings get BifroMQ's."""
+    """ROOKERY_SECTION__KEY variables. Names of tenants and users keep their letter case, settings get BifroMQ's."""
 
     def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
         super().__init__(settings_cls)
@@ -96,7 +96,9 @@ class EnvironmentSource(PydanticBaseSettingsSource):
             self.problems.append(ConfigProblem((section,), message, origin))
             return
         path: KeyPath
-        if section == "tenants":
+        if section == "scram":
+            path = (section, *rest)
+        elif section == "tenants":
             path = (section, rest[0], *(part.lower() for part in rest[1:2]), *rest[2:])
         else:
             path = (section, *(part.lower() for part in rest))

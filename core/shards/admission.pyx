@@ -32,7 +32,7 @@ from rookery.core.shards.permissions cimport permissions_put_in_force
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
     ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_TENANT_ID,
-    ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ATTACHED, CONNECT_CLIENT_ID, CONNECT_DATA, CONNECT_HAS_DATA,
+    ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ATTACHED, AUTH_DUE, CONNECT_CLIENT_ID, CONNECT_DATA, CONNECT_HAS_DATA,
     CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL, CONNECT_IS_CLEAN_START,
     CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER, CONNECT_PROPERTIES,
     CONNECT_STRING_COUNT, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
@@ -182,7 +182,8 @@ cdef void admission_request(Connection *connection, const uint8_t *body, Py_ssiz
 
 cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil:
     cdef Connection *connection = connection_by_handle(shard, command.request)
-    if connection != NULL and connection.state == VERDICT_DUE:
+    # At any point of an exchange [MQTT-4.12.0-4].
+    if connection != NULL and (connection.state == VERDICT_DUE or connection.state == AUTH_DUE):
         connection_forget_authentication(connection)
         connection_refuse_with(
             connection, command.reason_code, command_string(command, FAREWELL_REASON_STRING),

@@ -1,5 +1,6 @@
 """The command line, short of serving: what it prints and how it ends."""
 
+import io
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rookery.api.cli import main
+from rookery.server.auth.scram import ScramCredential
 from rookery.server.exit_code import ExitCode
 
 HEAVY = ("trio", "pydantic", "quart", "hypercorn", "structlog", "rookery.core")
@@ -60,6 +62,30 @@ def test_mistyped_command_is_one_line_and_exit_code_2(
     assert captured.out == ""
     (line,) = captured.err.splitlines()
     assert line.startswith("rookery: ")
+    assert mention in line
+
+
+def test_scram_credential_is_made_of_the_first_line_of_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("pencil\n"))
+    assert main(["scram-credential", "--iterations", "5000"]) == ExitCode.OK
+    (line,) = capsys.readouterr().out.splitlines()
+    credential = ScramCredential.parse(line)
+    assert credential.iterations == 5000
+    assert credential == ScramCredential.of_password("pencil", iterations=5000, salt=credential.salt)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "mention"),
+    [("", [], "empty"), ("\n", [], "empty"), ("a\x07", [], "cannot be used"), ("a", ["--iterations", "1"], "4096")],
+)
+def test_scram_credential_of_nothing_usable_is_one_line_and_exit_code_2(
+    text: str, arguments: list[str], mention: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert main(["scram-credential", *arguments]) == ExitCode.USAGE
+    (line,) = capsys.readouterr().err.splitlines()
     assert mention in line
 
 

@@ -43,7 +43,7 @@ class Statement:
 SERVER, CLIENT, BOTH = Party.SERVER, Party.CLIENT, Party.BOTH
 
 CLIENT_ONLY = "binds clients only"
-NO_USER_PROPERTIES = "the server never sends a User Property of its own"
+NO_USER_PROPERTIES = "the server sends no User Property with this packet"
 NO_WEBSOCKET = "there is no WebSocket listener yet"
 NO_REASON_THERE = "the server sends no Reason String with this packet"
 
@@ -132,7 +132,7 @@ _MQTT_5: tuple[tuple[str, Party, str] | tuple[str, Party, str, str], ...] = (
     ("3.2.2-17", CLIENT, "a client uses no alias above the server's Topic Alias Maximum"),
     ("3.2.2-18", CLIENT, "a client uses no alias when the server takes none"),
     ("3.2.2-19", SERVER, "a Reason String does not push CONNACK over the client's Maximum Packet Size"),
-    ("3.2.2-20", SERVER, "User Properties do not push CONNACK over the Maximum Packet Size", NO_USER_PROPERTIES),
+    ("3.2.2-20", SERVER, "User Properties do not push CONNACK over the Maximum Packet Size"),
     ("3.2.2-21", CLIENT, "a client obeys Server Keep Alive"),
     ("3.2.2-22", SERVER, "without a Server Keep Alive the client's Keep Alive holds"),
     ("3.3.1-1", BOTH, "DUP is 1 when a PUBLISH is sent again"),
@@ -234,8 +234,8 @@ _MQTT_5: tuple[tuple[str, Party, str] | tuple[str, Party, str, str], ...] = (
     ("3.14.4-3", SERVER, "DISCONNECT 0x00 discards the Will"),
     ("3.15.1-1", BOTH, "AUTH with reserved flags set is malformed"),
     ("3.15.2-1", BOTH, "the reason code is one of AUTH's"),
-    ("3.15.2-2", BOTH, "a Reason String does not push AUTH over the Maximum Packet Size", NO_REASON_THERE),
-    ("3.15.2-3", BOTH, "User Properties do not push AUTH over the Maximum Packet Size", NO_USER_PROPERTIES),
+    ("3.15.2-2", BOTH, "a Reason String does not push AUTH over the Maximum Packet Size"),
+    ("3.15.2-3", BOTH, "User Properties do not push AUTH over the Maximum Packet Size"),
     ("4.1.0-1", BOTH, "session state lasts while the connection does"),
     ("4.1.0-2", SERVER, "session state goes when the connection is closed and the expiry is over"),
     ("4.2.0-1", BOTH, "there is a transport that is ordered and lossless"),

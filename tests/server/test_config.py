@@ -268,3 +268,30 @@ def test_shard_count_follows_the_cpus_that_this_process_may_use() -> None:
 
 def test_address_objects_are_taken_as_they_are() -> None:
     assert Config.model_validate({"mqtt": {"bind": Address("::1", 5)}}).mqtt.bind == Address("::1", 5)
+
+
+CREDENTIAL = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==${0}:{0}".format("A" * 43 + "=")
+
+
+def test_scram_users_are_read_with_their_letter_case_and_never_shown(file: Path) -> None:
+    file.write_text(f'[scram]\n"acme/Bob" = "{CREDENTIAL}"\n')
+    loaded = load_config(file, environment={"ROOKERY_SCRAM__acme/Eve": CREDENTIAL})
+    assert loaded.config.scram_lines == {"acme/Bob": CREDENTIAL, "acme/Eve": CREDENTIAL}
+    assert "W22ZaJ0SNY7soEsUEjb6gQ" not in loaded.print() + repr(loaded.config)
+    assert '"acme/Bob" = "**********"' in loaded.print()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f'bob = "{CREDENTIAL}"', "scram.bob: expected tenant/user"),
+        ('"acme/bob" = "hunter2"', "scram.acme/bob: expected SCRAM-SHA-256"),
+        (f'"acme/bob" = "{CREDENTIAL.replace("4096", "1")}"', "scram.acme/bob: 1 iterations are out of range"),
+    ],
+)
+def test_wrong_scram_user_is_named_and_the_line_is_not(text: str, problem: str, file: Path) -> None:
+    file.write_text(f"[scram]\n{text}\n")
+    with pytest.raises(ConfigError) as raised:
+        load_config(file, environment={})
+    assert problem in str(raised.value)
+    assert "hunter2" not in str(raised.value)

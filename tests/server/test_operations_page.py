@@ -15,7 +15,7 @@ def configuration_rows() -> list[str]:
     """One row per key of the configuration: path, default, meaning."""
     rows = []
     for name, field in Config.model_fields.items():
-        if name in ("settings", "tenants"):
+        if name in ("settings", "tenants", "scram"):
             continue
         if name == "plugins":
             rows.extend(plugin_rows())

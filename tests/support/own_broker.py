@@ -1,10 +1,10 @@
 """A broker inside the test's own trio program, and its clients."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from rookery.server.auth.authenticator import Authenticator
+from rookery.server.auth.authenticator import Authenticator, EnhancedAuthenticator
 from rookery.server.broker import Broker, open_broker
 from rookery.server.config import Config
 from support import mqtt_client
@@ -22,12 +22,25 @@ def make_config(**sections: Any) -> Config:
 
 
 @asynccontextmanager
-async def broker_with(authenticator: Authenticator | None = None, **sections: Any) -> AsyncIterator[Broker]:
+async def broker_with(
+    authenticator: Authenticator | None = None,
+    *,
+    enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
+    **sections: Any,
+) -> AsyncIterator[Broker]:
     """A broker of the test's own, in the test's own trio program."""
-    async with open_broker(make_config(**sections), authenticator=authenticator) as broker:
+    config = make_config(**sections)
+    async with open_broker(
+        config, authenticator=authenticator, enhanced_authenticators=enhanced_authenticators
+    ) as broker:
         yield broker
 
 
 def connect(broker: Broker, **fields: Any) -> AbstractAsyncContextManager[Client]:
     """A client that is connected to broker; fields are those of CONNECT."""
     return mqtt_client.connect((broker.mqtt_address.host, broker.mqtt_address.port), **fields)
+
+
+def open_client(broker: Broker, **fields: Any) -> AbstractAsyncContextManager[Client]:
+    """A connection to broker that has sent nothing yet."""
+    return mqtt_client.open_connection((broker.mqtt_address.host, broker.mqtt_address.port), **fields)

@@ -1,0 +1,275 @@
+"""Enhanced authenticators that work, hang, break and forget, and clients that answer, wait and go."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from rookery.core.events import ConnectRequested, ReauthenticationRequested
+from rookery.core.wire.spec import ReasonCode
+from rookery.server.auth.authenticator import Admitted, Challenge, Decision, Refused
+from rookery.server.broker import Broker
+from support.mqtt_client import Client
+from support.own_broker import broker_with, open_client
+from support.packets import Auth, Connack, Connect, Disconnect
+
+Request = ConnectRequested | ReauthenticationRequested
+Play = Callable[[Request, Challenge], Awaitable[Decision]]
+ADMITTED = Admitted("t", "u")
+
+
+class Script:
+    """An enhanced authenticator that runs a function of the test."""
+
+    def __init__(self, play: Play, *methods: str) -> None:
+        self.methods = methods or ("m",)
+        self._play = play
+
+    async def exchange(self, request: Request, challenge: Challenge) -> Decision:
+        return await self._play(request, challenge)
+
+
+async def ask_once(request: Request, challenge: Challenge) -> Decision:
+    answer = await challenge(b"who?", reason_string="tell me")
+    return Admitted("t", "u", authentication_data=answer) if answer == b"me" else Refused(ReasonCode.BANNED)
+
+
+def auth(data: bytes | None, reason_code: int = 0x18) -> Auth:
+    return Auth(reason_code=reason_code, authentication_method="m", authentication_data=data)
+
+
+async def begin(client: Client, method: str = "m") -> Auth | Connack:
+    await client.send(Connect(client_id="c", authentication_method=method, authentication_data=b""))
+    answer = await client.receive()
+    assert isinstance(answer, Auth | Connack)
+    return answer
+
+
+async def let_in(client: Client) -> None:
+    await begin(client)
+    await client.send(auth(b"me"))
+    connack = await client.receive()
+    assert isinstance(connack, Connack)
+    assert connack.reason_code == 0
+
+
+def counts(broker: Broker) -> tuple[int, int]:
+    return broker.admission.exchanges.stranger_count, broker.admission.exchanges.reauthentication_count
+
+
+async def test_a_challenge_brings_the_answer_and_the_decision_its_data() -> None:
+    async with broker_with(enhanced_authenticators=[Script(ask_once)]) as broker, open_client(broker) as client:
+        challenge = await begin(client)
+        assert isinstance(challenge, Auth)
+        assert (challenge.authentication_data, challenge.reason_string) == (b"who?", "tell me")
+        await client.send(auth(b"me"))
+        connack = await client.receive()
+        assert isinstance(connack, Connack)
+        assert connack.authentication_data == b"me"
+        assert broker.admission.admitted_count == 1
+        assert counts(broker) == (0, 0)
+
+
+async def test_the_first_that_offers_a_method_has_it() -> None:
+    async def refuse(request: Request, challenge: Challenge) -> Decision:
+        return Refused(ReasonCode.NOT_AUTHORIZED, request.authentication_method or "")
+
+    first, second = Script(ask_once, "m"), Script(refuse, "m", "n")
+    async with broker_with(enhanced_authenticators=[first, second]) as broker:
+        async with open_client(broker) as client:
+            assert isinstance(await begin(client), Auth)
+        async with open_client(broker) as client:
+            answer = await begin(client, "n")
+            assert isinstance(answer, Connack)
+            assert answer.reason_string == "n"
+        async with open_client(broker) as client:
+            answer = await begin(client, "o")
+            assert isinstance(answer, Connack)
+            assert answer.reason_code == 0x8C
+
+
+async def test_an_authenticator_may_be_both() -> None:
+    class Both(Script):
+        async def authenticate(self, request: ConnectRequested) -> Decision:
+            return Refused(ReasonCode.NOT_AUTHORIZED)
+
+    async with broker_with(Both(ask_once)) as broker, open_client(broker) as client:
+        await let_in(client)
+
+
+# Failures never let anybody in.
+
+
+async def raise_error(request: Request, challenge: Challenge) -> Decision:
+    raise RuntimeError
+
+
+async def raise_after_answer(request: Request, challenge: Challenge) -> Decision:
+    await challenge(b"")
+    raise RuntimeError
+
+
+async def decide_nonsense(request: Request, challenge: Challenge) -> Decision:
+    return True  # type: ignore[return-value]
+
+
+async def ask_too_much(request: Request, challenge: Challenge) -> Decision:
+    await challenge(bytes(65536))
+    return ADMITTED
+
+
+async def hang(request: Request, challenge: Challenge) -> Decision:
+    return await trio.sleep_forever()
+
+
+BROKEN = [raise_error, raise_after_answer, decide_nonsense, ask_too_much, hang]
+
+
+@pytest.mark.parametrize("play", BROKEN)
+async def test_a_broken_authenticator_refuses_a_stranger(play: Play) -> None:
+    script = Script(play)
+    async with (
+        broker_with(enhanced_authenticators=[script], authentication={"timeout_s": 0.05}) as broker,
+        open_client(broker) as client,
+    ):
+        answer = await begin(client)
+        if isinstance(answer, Auth):
+            await client.send(auth(b""))
+            second = await client.receive()
+            assert isinstance(second, Connack)
+            answer = second
+        assert isinstance(answer, Connack)
+        assert answer.reason_code == 0x80
+        assert counts(broker) == (0, 0)
+
+
+@pytest.mark.parametrize("play", BROKEN)
+async def test_a_broken_authenticator_ends_a_re_authentication(play: Play) -> None:
+    async def fail_later(request: Request, challenge: Challenge) -> Decision:
+        is_first = isinstance(request, ConnectRequested)
+        return await (ask_once if is_first else play)(request, challenge)
+
+    async with (
+        broker_with(enhanced_authenticators=[Script(fail_later)], authentication={"timeout_s": 0.05}) as broker,
+        open_client(broker) as client,
+    ):
+        await let_in(client)
+        await client.send(auth(b"", 0x19))
+        answer = await client.receive()
+        if isinstance(answer, Auth):
+            await client.send(auth(b""))
+            answer = await client.receive()
+        assert isinstance(answer, Disconnect)
+        assert answer.reason_code == 0x80
+        assert counts(broker) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason_code"),
+    [
+        (Refused(ReasonCode.BANNED, "x"), 0x87),
+        (Refused(ReasonCode.BAD_AUTHENTICATION_METHOD), 0x87),
+        (Refused(ReasonCode.SERVER_BUSY), 0x89),
+        (Refused(ReasonCode.SERVER_MOVED, server_reference="other"), 0x9D),
+        (Admitted("t", "other"), 0x87),
+        (Admitted("other", "u"), 0x87),
+    ],
+)
+async def test_a_re_authentication_that_fails_is_told_in_a_code_of_disconnect(
+    decision: Decision, reason_code: int
+) -> None:
+    async def decide_later(request: Request, challenge: Challenge) -> Decision:
+        return decision if isinstance(request, ReauthenticationRequested) else await ask_once(request, challenge)
+
+    async with (
+        broker_with(enhanced_authenticators=[Script(decide_later)]) as broker,
+        open_client(broker) as client,
+    ):
+        await let_in(client)
+        await client.send(auth(b"", 0x19))
+        farewell = await client.receive()
+        assert isinstance(farewell, Disconnect)
+        assert farewell.reason_code == reason_code
+
+
+async def test_a_client_that_does_not_answer_is_refused() -> None:
+    async with (
+        broker_with(enhanced_authenticators=[Script(ask_once)], authentication={"timeout_s": 0.05}) as broker,
+        open_client(broker) as client,
+    ):
+        assert isinstance(await begin(client), Auth)
+        connack = await client.receive()
+        assert isinstance(connack, Connack)
+        assert (connack.reason_code, connack.reason_string) == (0x87, "the authentication took too long")
+        assert broker.admission.exchanges.failed_count == 0
+
+
+async def test_a_client_that_leaves_ends_its_exchange_at_once() -> None:
+    ended = trio.Event()
+
+    async def watch(request: Request, challenge: Challenge) -> Decision:
+        try:
+            return await ask_once(request, challenge)
+        finally:
+            ended.set()
+
+    async with broker_with(enhanced_authenticators=[Script(watch)]) as broker:
+        async with open_client(broker) as client:
+            assert isinstance(await begin(client), Auth)
+        with trio.fail_after(5):
+            await ended.wait()
+            await wait_all_tasks_blocked()
+        assert counts(broker) == (0, 0)
+        assert (broker.admission.refused_count, broker.admission.admitted_count) == (0, 0)
+
+
+async def test_exchanges_are_limited_and_those_of_clients_apart() -> None:
+    async with (
+        broker_with(enhanced_authenticators=[Script(ask_once)], authentication={"exchange_limit": 1}) as broker,
+        open_client(broker) as known,
+        open_client(broker) as waiting,
+    ):
+        await let_in(known)
+        assert isinstance(await begin(waiting), Auth)
+        async with open_client(broker) as client:
+            answer = await begin(client)
+            assert isinstance(answer, Connack)
+            assert answer.reason_code == 0x89
+        await known.send(auth(b"", 0x19))
+        assert isinstance(await known.receive(), Auth)
+        assert counts(broker) == (1, 1)
+        assert broker.admission.busy_count == 1
+        # Of those who are connected there may be one, too.
+        async with open_client(broker) as other:
+            await waiting.send(Disconnect())
+            await waiting.expect_closed()
+            await other.send(Connect(client_id="other", authentication_method="m"))
+            assert isinstance(await other.receive(), Auth)
+            await other.send(auth(b"me"))
+            assert isinstance(await other.receive(), Connack)
+            await other.send(auth(b"", 0x19))
+            farewell = await other.receive()
+            assert isinstance(farewell, Disconnect)
+            assert farewell.reason_code == 0x89
+        await known.send(auth(b"me"))
+        assert await known.receive() == auth(b"me", 0)
+
+
+@pytest.mark.parametrize(
+    ("keeper_decision", "reason_code"), [(Refused(ReasonCode.USE_ANOTHER_SERVER), 0x9C), (None, 0)]
+)
+async def test_doorkeepers_are_asked_about_those_whom_an_exchange_lets_in(
+    keeper_decision: Refused | None, reason_code: int
+) -> None:
+    async def keep(request: ConnectRequested, admitted: Admitted) -> Decision:
+        return keeper_decision or admitted
+
+    async with broker_with(enhanced_authenticators=[Script(ask_once)]) as broker, open_client(broker) as client:
+        broker.admission.doorkeepers = (keep,)
+        await begin(client)
+        await client.send(auth(b"me"))
+        connack = await client.receive()
+        assert isinstance(connack, Connack)
+        assert connack.reason_code == reason_code
+        assert (counts(broker), broker.admission.in_work_count) == ((0, 0), 0)
