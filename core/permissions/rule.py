@@ -51,6 +51,7 @@ class Rule:
     effect: Effect
     actions: frozenset[Action]
     topic_filter: str
+    tenant_id: str | None = None  # the rule is for this tenant alone; None = for all
     user_id: str | None = None  # the rule is for this user alone; None = for all
     client_id: str | None = None  # the rule is for this client identifier alone; None = for all
     max_qos: int = QOS_MAXIMUM  # of a rule that allows: higher publications are denied, higher subscriptions lowered
@@ -65,7 +66,8 @@ class Rule:
             raise InvalidRule("max_qos and retain limit what a rule allows; this one denies")
         if not self.retain and Action.PUBLISH not in self.actions:
             raise InvalidRule("retain limits publications; this rule is about others")
-        for name, value in (("user_id", self.user_id), ("client_id", self.client_id)):
+        for name in ("tenant_id", "user_id", "client_id"):
+            value = getattr(self, name)
             if value is not None and len(value.encode()) > _ID_SIZE_MAXIMUM:
                 raise InvalidRule(f"{name} has {len(value.encode())} bytes, the limit is {_ID_SIZE_MAXIMUM}")
         for found in _PLACEHOLDER.finditer(self.topic_filter):

@@ -1,6 +1,6 @@
 r"""RuleSet: an ordered list of rules, compiled once, shared by all connections that it holds for.
 
-What it allows. Rules for other users or clients than the one who asks are passed over; of the rest, in order:
+What it allows. Rules for other tenants, users or clients than the one who asks are passed over; of the rest, in order:
 
     publish to a topic     The first rule whose topic filter matches the topic decides. If it allows, a QoS above its
                            max_qos and a RETAIN flag that it does not allow are denied all the same.
@@ -49,6 +49,11 @@ cdef enum Verdict:
     VERDICT_RETAIN = 0x04
     VERDICT_ALLOWED = 0x80
 
+cdef enum:                       # places of Identity.names
+    TENANT_NAME = 0
+    USER_NAME = 1
+    CLIENT_NAME = 2
+
 cdef enum RuleLevelKind:
     LEVEL_LITERAL = 0
     LEVEL_PATTERN = 1            # with placeholders, as bytes that UTF-8 does not have
@@ -57,9 +62,7 @@ cdef enum RuleLevelKind:
 
 
 cdef struct Identity:            # who asks; borrowed
-    Bytes tenant_id
-    Bytes user_id
-    Bytes client_id
+    Bytes names[3]               # of tenant, user and client
 
 
 cdef struct RuleLevel:
@@ -78,14 +81,18 @@ cdef struct CompiledRule:
     uint8_t verdict              # Verdict when it decides
 
 
-cdef struct RuleGroup:           # the rules for one user, one client, both, or everybody
-    uint64_t hash                # of both names
-    uint32_t user_offset         # in RuleSet.text
-    uint32_t client_offset
-    uint16_t user_size           # bytes
-    uint16_t client_size
-    uint8_t has_user
-    uint8_t has_client
+cdef enum RuleSelector:          # who the rules of a group are for: bits, and places in RuleGroup
+    SELECT_TENANT = 1
+    SELECT_USER = 2
+    SELECT_CLIENT = 4
+    SELECT_ALL = 7
+
+
+cdef struct RuleGroup:           # the rules for one tenant, user, client, some or all of them, or everybody
+    uint64_t hash                # of selector and names
+    uint32_t offsets[3]          # of the names of tenant, user and client in RuleSet.text
+    uint16_t sizes[3]            # bytes
+    uint8_t selector             # RuleSelector bits: which names matter
     uint32_t first_rule          # in RuleSet.rules
     uint32_t rule_count
 
@@ -102,8 +109,7 @@ cdef struct RuleSet:             # never changed after it was compiled, but for 
     uint32_t group_count
     uint32_t rule_count
     uint8_t default_verdict
-    uint8_t has_user_groups
-    uint8_t has_client_groups
+    uint8_t selectors            # bit s: there is a group with RuleSelector s
     uint8_t closes_for_publish   # a denied publication ends the connection
     uint64_t memory_bytes
 

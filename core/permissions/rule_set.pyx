@@ -16,11 +16,11 @@ from rookery.core.structures.hashing cimport HashKey, hash_bytes, load_tail, loa
 from rookery.core.topics.names cimport LEVEL_SEPARATOR, MULTI_LEVEL, SINGLE_LEVEL, SYSTEM_MARK
 
 cdef enum:
-    _GROUPS_OF_ONE = 4           # everybody, the user, the client, the user's client
-    # Bytes that UTF-8 text does not have stand for the placeholders.
+    _NAMES = 3
+    # Bytes that UTF-8 text does not have stand for the placeholders, in the order of Identity.names.
     _TENANT_MARK = 0xFD
-    _CLIENT_MARK = 0xFE
-    _USER_MARK = 0xFF
+    _USER_MARK = 0xFE
+    _CLIENT_MARK = 0xFF
 
 cdef enum _Relation:
     _APART = 0                   # no topic in common
@@ -72,12 +72,6 @@ cdef RuleSet *rule_set_current(RuleSet *rules) noexcept nogil:
 
 # One rule
 
-cdef inline Bytes _name_of(const Identity *identity, uint8_t mark) noexcept nogil:
-    if mark == _USER_MARK:
-        return identity.user_id
-    return identity.client_id if mark == _CLIENT_MARK else identity.tenant_id
-
-
 cdef inline bint _is_level_text(Bytes name, bint is_at_front) noexcept nogil:
     """Can the name stand in a topic level without changing what the other levels mean?"""
     return (
@@ -104,7 +98,7 @@ cdef _Fit _fit_pattern(
                 fit = _DIFFERS
             place += 1
             continue
-        name = _name_of(identity, pattern[index])
+        name = identity.names[pattern[index] - _TENANT_MARK]
         if not _is_level_text(name, is_first_level and index == 0):
             return _UNFIT
         if fit == _FITS and (size - place < name.size or memcmp(text + place, name.data, name.size) != 0):
@@ -198,50 +192,50 @@ cdef inline void _load_prefix(Bytes text, uint64_t *prefix) noexcept nogil:
         prefix[1] = 0
 
 
-cdef uint64_t _group_hash(bint has_user, Bytes user_id, bint has_client, Bytes client_id) noexcept nogil:
+cdef uint64_t _group_hash(uint8_t selector, const Identity *identity) noexcept nogil:
     # The names in the table are the operator's, so that nobody can choose collisions.
     cdef HashKey key
-    cdef uint64_t hash = 0
+    cdef uint64_t hash = selector
+    cdef int place
     key.first = key.second = 0
-    if has_user:
-        hash = hash_bytes(&key, user_id.data, user_id.size)
-    if has_client:
-        hash = (hash << 23 | hash >> 41) ^ hash_bytes(&key, client_id.data, client_id.size) ^ 1
+    for place in range(_NAMES):
+        if selector >> place & 1:
+            hash = (hash << 23 | hash >> 41) ^ hash_bytes(
+                &key, identity.names[place].data, identity.names[place].size)
     return hash
 
 
-cdef inline bint _is_same(const RuleSet *rules, uint32_t offset, uint16_t size, Bytes name) noexcept nogil:
-    return size == name.size and memcmp(rules.text + offset, name.data, size) == 0
+cdef bint _is_group_of(const RuleSet *rules, const RuleGroup *group, const Identity *identity) noexcept nogil:
+    cdef int place
+    for place in range(_NAMES):
+        if group.selector >> place & 1 and (
+            group.sizes[place] != identity.names[place].size
+            or memcmp(rules.text + group.offsets[place], identity.names[place].data, group.sizes[place]) != 0
+        ):
+            return False
+    return True
 
 
-cdef const RuleGroup *_find_group(
-    const RuleSet *rules, bint has_user, bint has_client, const Identity *identity
-) noexcept nogil:
-    cdef uint64_t hash = _group_hash(has_user, identity.user_id, has_client, identity.client_id)
+cdef const RuleGroup *_find_group(const RuleSet *rules, uint8_t selector, const Identity *identity) noexcept nogil:
+    cdef uint64_t hash = _group_hash(selector, identity)
     cdef uint32_t place = <uint32_t> hash & rules.table_mask
     cdef const RuleGroup *group
     while rules.group_table[place] != 0:
         group = &rules.groups[rules.group_table[place] - 1]
-        if (
-            group.hash == hash
-            and group.has_user == has_user
-            and group.has_client == has_client
-            and (not has_user or _is_same(rules, group.user_offset, group.user_size, identity.user_id))
-            and (not has_client or _is_same(rules, group.client_offset, group.client_size, identity.client_id))
-        ):
+        if group.hash == hash and group.selector == selector and _is_group_of(rules, group, identity):
             return group
         place = (place + 1) & rules.table_mask
     return NULL
 
 
 cdef uint32_t _find_groups(const RuleSet *rules, const Identity *identity, const RuleGroup **out) noexcept nogil:
-    """The groups that hold rules for identity, at most _GROUPS_OF_ONE."""
+    """The groups that hold rules for identity, at most one per selector."""
     cdef uint32_t count = 0
-    cdef int has_user, has_client
+    cdef uint8_t selector
     cdef const RuleGroup *group
-    for has_user in range(rules.has_user_groups + 1):
-        for has_client in range(rules.has_client_groups + 1):
-            group = _find_group(rules, has_user, has_client, identity)
+    for selector in range(SELECT_ALL + 1):
+        if rules.selectors >> selector & 1:
+            group = _find_group(rules, selector, identity)
             if group != NULL:
                 out[count] = group
                 count += 1
@@ -251,9 +245,9 @@ cdef uint32_t _find_groups(const RuleSet *rules, const Identity *identity, const
 cdef uint8_t rule_set_check(
     const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text
 ) noexcept nogil:
-    cdef const RuleGroup *groups[_GROUPS_OF_ONE]
-    cdef const CompiledRule *next_rules[_GROUPS_OF_ONE]
-    cdef const CompiledRule *ends[_GROUPS_OF_ONE]
+    cdef const RuleGroup *groups[SELECT_ALL + 1]
+    cdef const CompiledRule *next_rules[SELECT_ALL + 1]
+    cdef const CompiledRule *ends[SELECT_ALL + 1]
     cdef const CompiledRule *rule
     cdef uint64_t prefix[2]
     cdef uint64_t is_topic = action == ACTION_PUBLISH
@@ -385,23 +379,23 @@ cdef RuleSet *_allocate(Py_ssize_t rule_count, Py_ssize_t group_count, Py_ssize_
     return compiled
 
 
-cdef int _add_group(RuleSet *compiled, _Text text, object user_id, object client_id) except -1:
-    """A group behind the last one; None for a name means that it does not matter."""
+cdef int _add_group(RuleSet *compiled, _Text text, tuple names) except -1:
+    """A group behind the last one, of tenant, user and client; None for a name means that it does not matter."""
     cdef RuleGroup *group = &compiled.groups[compiled.group_count]
-    cdef bytes user = (user_id or "").encode()
-    cdef bytes client = (client_id or "").encode()
+    cdef list encoded = [(wanted or "").encode() for wanted in names]
+    cdef bytes name
+    cdef Identity identity
     cdef uint32_t place
-    group.has_user = user_id is not None
-    group.has_client = client_id is not None
-    group.user_offset = text.add(user)
-    group.client_offset = text.add(client)
-    group.user_size = <uint16_t> len(user)
-    group.client_size = <uint16_t> len(client)
-    group.hash = _group_hash(
-        group.has_user, Bytes(data=user, size=len(user)), group.has_client, Bytes(data=client, size=len(client)))
+    for place in range(_NAMES):
+        name = encoded[place]
+        identity.names[place] = Bytes(data=name, size=len(name))
+        group.offsets[place] = text.add(name)
+        group.sizes[place] = <uint16_t> len(name)
+        if names[place] is not None:
+            group.selector |= <uint8_t> (1 << place)
+    group.hash = _group_hash(group.selector, &identity)
     group.first_rule = compiled.rule_count
-    compiled.has_user_groups |= group.has_user
-    compiled.has_client_groups |= group.has_client
+    compiled.selectors |= <uint8_t> (1 << group.selector)
     compiled.group_count += 1
     place = <uint32_t> group.hash & compiled.table_mask
     while compiled.group_table[place] != 0:
@@ -454,12 +448,12 @@ cdef class Permissions:
         for order, rule in enumerate(self.rules):
             if not isinstance(rule, Rule):
                 raise TypeError(f"{rule!r} is not a Rule")
-            groups.setdefault((rule.user_id, rule.client_id), []).append(order)
+            groups.setdefault((rule.tenant_id, rule.user_id, rule.client_id), []).append(order)
             level_count += rule.topic_filter.count("/") + 1
         self.compiled = _allocate(len(self.rules), len(groups), level_count)
         level_count = 0
-        for (user_id, client_id), orders in groups.items():
-            _add_group(self.compiled, text, user_id, client_id)
+        for names, orders in groups.items():
+            _add_group(self.compiled, text, names)
             for order in orders:
                 _add_rule(self.compiled, text, self.rules[order], order, &level_count)
         self.compiled.text = <uint8_t *> calloc(len(text.bytes) + 1, 1)
@@ -503,9 +497,9 @@ cdef class Permissions:
         cdef Identity identity
         cdef RuleAction wanted = _ACTION_BITS[Action(action)]
         cdef uint8_t verdict
-        identity.tenant_id = Bytes(data=tenant, size=len(tenant))
-        identity.user_id = Bytes(data=user, size=len(user))
-        identity.client_id = Bytes(data=client, size=len(client))
+        identity.names[TENANT_NAME] = Bytes(data=tenant, size=len(tenant))
+        identity.names[USER_NAME] = Bytes(data=user, size=len(user))
+        identity.names[CLIENT_NAME] = Bytes(data=client, size=len(client))
         verdict = rule_set_check(self.compiled, wanted, &identity, Bytes(data=encoded, size=len(encoded)))
         if not verdict & VERDICT_ALLOWED:
             return None

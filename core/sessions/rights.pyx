@@ -3,8 +3,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from rookery.core.permissions.rule_set cimport (
-    ACTION_PUBLISH, ACTION_SUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, Identity, RuleAction, RuleSet,
-    rule_set_check, rule_set_release,
+    ACTION_PUBLISH, ACTION_SUBSCRIBE, CLIENT_NAME, TENANT_NAME, USER_NAME, VERDICT_ALLOWED, VERDICT_QOS,
+    VERDICT_RETAIN, Identity, RuleAction, RuleSet, rule_set_check, rule_set_release,
 )
 from rookery.core.permissions.verdicts cimport verdict_cache_clear, verdict_of_last, verdict_search
 from rookery.core.sessions.inbox cimport Delivery, inbox_at, inbox_drop
@@ -17,12 +17,12 @@ from rookery.core.structures.bytes cimport Bytes
 
 
 cdef void session_identity(const Session *session, Identity *out) noexcept nogil:
-    out.tenant_id.data = session.tenant.shared.id
-    out.tenant_id.size = session.tenant.shared.id_size
-    out.user_id.data = session.key
-    out.user_id.size = session.user_id_size
-    out.client_id.data = session.key + session.user_id_size
-    out.client_id.size = session.client_id_size
+    out.names[TENANT_NAME].data = session.tenant.shared.id
+    out.names[TENANT_NAME].size = session.tenant.shared.id_size
+    out.names[USER_NAME].data = session.key
+    out.names[USER_NAME].size = session.user_id_size
+    out.names[CLIENT_NAME].data = session.key + session.user_id_size
+    out.names[CLIENT_NAME].size = session.client_id_size
 
 
 cdef uint8_t session_may_publish(Session *session, Bytes topic) noexcept nogil:

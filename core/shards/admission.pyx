@@ -5,7 +5,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.permissions.rule_set cimport (
-    ACTION_PUBLISH, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, Identity, RuleSet, rule_set_check, rule_set_current,
+    ACTION_PUBLISH, CLIENT_NAME, TENANT_NAME, USER_NAME, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, Identity,
+    RuleSet, rule_set_check, rule_set_current,
 )
 from rookery.core.sessions.aliases cimport ALIASES_MAXIMUM, aliases_new
 from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
@@ -343,9 +344,9 @@ cdef bint _is_will_permitted(const Command *command, const ConnectPacket *packet
     cdef uint8_t verdict
     if command.rules == NULL:
         return True
-    identity.tenant_id = command_string(command, ADMIT_TENANT_ID)
-    identity.user_id = command_string(command, ADMIT_USER_ID)
-    identity.client_id = packet.client_id
+    identity.names[TENANT_NAME] = command_string(command, ADMIT_TENANT_ID)
+    identity.names[USER_NAME] = command_string(command, ADMIT_USER_ID)
+    identity.names[CLIENT_NAME] = packet.client_id
     verdict = rule_set_check(command.rules, ACTION_PUBLISH, &identity, packet.will.topic)
     return (
         verdict & VERDICT_ALLOWED

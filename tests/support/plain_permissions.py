@@ -61,7 +61,8 @@ def check(
     asked = frozenset([text]) if action is Action.PUBLISH else topics_of_filter(text)
     max_qos = 2
     for rule in rules:
-        if action not in rule.actions or rule.user_id not in (None, user) or rule.client_id not in (None, client):
+        selected = ((rule.tenant_id, tenant), (rule.user_id, user), (rule.client_id, client))
+        if action not in rule.actions or any(wanted not in (None, name) for wanted, name in selected):
             continue
         about = topics_of_rule(rule.topic_filter, rule.effect is Effect.DENY, tenant, user, client)
         if not about & asked:

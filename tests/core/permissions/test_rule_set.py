@@ -42,6 +42,7 @@ def rules(draw: st.DrawFn) -> Rule:
         effect=effect,
         actions=named,
         topic_filter=draw(rule_filters),
+        tenant_id=draw(st.one_of(st.none(), names)),
         user_id=draw(st.one_of(st.none(), names)),
         client_id=draw(st.one_of(st.none(), names)),
         max_qos=draw(st.integers(0, 2)) if is_limited else 2,
@@ -162,11 +163,18 @@ def test_percent_signs_are_written_twice() -> None:
 
 
 def test_rules_for_others_do_not_count() -> None:
-    given_rules = [deny("#", user_id="mallory"), allow("#", client_id="c"), allow("x", user_id="u", client_id="d")]
+    given_rules = [
+        deny("#", user_id="mallory"),
+        allow("#", client_id="c"),
+        allow("x", user_id="u", client_id="d"),
+        allow("y", tenant_id="red"),
+    ]
     assert may(given_rules, Action.PUBLISH, "x", user="u", client="c")
     assert not may(given_rules, Action.PUBLISH, "x", user="mallory", client="c")
     assert may(given_rules, Action.PUBLISH, "x", user="u", client="d")
     assert not may(given_rules, Action.PUBLISH, "x", user="v", client="d")
+    assert may(given_rules, Action.PUBLISH, "y", tenant="red", client="d")
+    assert not may(given_rules, Action.PUBLISH, "y", tenant="blue", client="d")
 
 
 def test_unsubscribing_is_allowed_unless_a_rule_denies_it() -> None:
