@@ -88,7 +88,15 @@ def serve(config: Path | None, **options: Any) -> int:
 @_configuration_options
 def check(config: Path | None, **options: Any) -> int:
     """Print the configuration that would be in force, with the place each value comes from."""
-    click.echo(_load(config, options).print(), nl=False)
+    loaded = _load(config, options)
+
+    from rookery.server.permissions import RulesFileError, open_permissions
+
+    try:
+        open_permissions(loaded.config.permissions)
+    except RulesFileError as error:
+        raise UnusableConfig(str(error)) from error
+    click.echo(loaded.print(), nl=False)
     return 0
 
 

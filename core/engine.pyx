@@ -9,6 +9,7 @@ import itertools
 import os
 import time
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -296,6 +297,8 @@ cdef object _noticed(const Notice *notice, uint64_t wall_offset_ms):
         (notice.numbers[0], notice.numbers[1], notice.numbers[2], notice.numbers[3]))
 
 
+# A cycle that is collected must not take the fields away before __dealloc__ has read them.
+@cython.no_gc_clear
 cdef class Engine:
     """All shards of one process. See engine.pyi."""
 

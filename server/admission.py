@@ -14,6 +14,7 @@ import trio
 
 from rookery.core.engine import Engine, EngineBusy
 from rookery.core.events import ConnectRequested
+from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode
 
 from .auth.authenticator import (
@@ -27,6 +28,7 @@ from .auth.authenticator import (
 from .config import AuthenticationSection
 from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
+from .permissions import PermissionSource
 
 RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard, within a millisecond.
 
@@ -49,6 +51,9 @@ class Admission:
         authenticator: Authenticator,
         section: AuthenticationSection,
         enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
+        *,
+        permission_source: PermissionSource | None = None,
+        grants_on_error: Callable[[str], bool] = lambda tenant_id: False,
     ) -> None:
         self._engine = engine
         self._authenticator = authenticator
@@ -57,6 +62,8 @@ class Admission:
         self.exchanges = Exchanges(
             engine, [*offering, *enhanced_authenticators], timeout_s=section.timeout_s, limit=section.exchange_limit
         )
+        self._permission_source = permission_source
+        self._grants_on_error = grants_on_error  # of a tenant: when the source of permissions fails
         self._timeout_s = section.timeout_s
         self._in_work_limit = section.in_work_limit
         self._is_busy = False
@@ -161,7 +168,7 @@ class Admission:
                 reason_string=decision.reason_string,
                 user_properties=decision.user_properties,
                 authentication_data=decision.authentication_data,
-                permissions=decision.permissions,
+                permissions=self._permissions_of(request, decision),
             )
             self.admitted_count += 1
         elif isinstance(decision, Refused):
@@ -179,6 +186,17 @@ class Admission:
                 )
         else:
             raise TypeError(f"an authenticator decided {decision!r}")
+
+    def _permissions_of(self, request: ConnectRequested, decision: Admitted) -> Permissions | None:
+        if decision.permissions is not None or self._permission_source is None:
+            return decision.permissions
+        try:
+            return self._permission_source.permissions_of(decision.tenant_id, decision.user_id, request.client_id)
+        except Exception:
+            if not self._grants_on_error(decision.tenant_id):
+                raise
+            _log.warning("permissions_bypassed", peer=request.peer, client_id=request.client_id, exc_info=True)
+            return None
 
     def _fail(self, request: ConnectRequested, event: str) -> Refused:
         self.failed_count += 1

@@ -45,6 +45,7 @@ from .events import event_of
 from .listeners import address_of, open_listener
 from .log import get_logger
 from .nurseries import only_error
+from .permissions import FilePermissions, RulesFileError, open_permissions
 from .plugins.host import PluginHost, open_plugins
 from .plugins.tenant_settings import ProvidedSettings
 from .replies import Answer, Replies
@@ -91,17 +92,27 @@ class Broker:
         listener: socket.socket,
         plugins: PluginHost | None = None,
         enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
+        permissions: FilePermissions | None = None,
     ) -> None:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
         self.server_id = engine.server_id
         self._engine = engine
-        self.admission = Admission(engine, authenticator, config.authentication, enhanced_authenticators)
+        settings = TenantSettingsBook(config.settings, engine.configure_tenant)
+        self.settings = settings
+        self._permissions = permissions
+        self.admission = Admission(
+            engine,
+            authenticator,
+            config.authentication,
+            enhanced_authenticators,
+            permission_source=permissions,
+            grants_on_error=lambda tenant_id: settings.of(tenant_id).by_pass_perm_check_error,
+        )
         self._listener = listener
         self._replies = Replies()
         self.events = EventBus(engine.observe)
         self.plugins = plugins or PluginHost(())
-        self.settings = TenantSettingsBook(config.settings, engine.configure_tenant)
         self._scope = trio.CancelScope(shield=True)  # of the shards: a cancelled caller still has its clients told
         self._shards_ended = trio.Event()
         self._is_serving = False
@@ -161,6 +172,20 @@ class Broker:
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant."""
         return self.settings.of(tenant_id)
+
+    async def reload(self) -> None:
+        """Read again what is kept in files beside the configuration: the permission rules.
+
+        What is wrong is logged, and what was read before stays in force.
+        """
+        if self._permissions is None:
+            return
+        try:
+            await self._permissions.reload(self._engine)
+        except RulesFileError as error:
+            _log.error("permissions_not_reloaded", reason=str(error))
+        else:
+            _log.info("permissions_reloaded", rules=self._permissions.rule_count)
 
     async def unready_reasons(self) -> tuple[str, ...]:
         """Why clients should not be sent here now; empty when they should. Asks every shard for a sign of life."""
@@ -345,11 +370,11 @@ async def open_broker(
     Without config it has the defaults and a free port of the loopback address (broker.mqtt_address). At the end of the
     block, and when it is cancelled or raises, clients are told, what was accepted is flushed, and everything is
     closed. authenticator stands in for that of the configuration; enhanced_authenticators come before its own, and an
-    authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log and
-    reads neither environment nor file.
+    authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log, and
+    reads neither environment nor file, except the rules that config names.
 
-    Raises ListenError, PluginError, and ShardFailed when a shard dies, which cancels the block. An error of the block
-    leaves as itself, not in a group.
+    Raises ListenError, PluginError, RulesFileError, and ShardFailed when a shard dies, which cancels the block. An
+    error of the block leaves as itself, not in a group.
     """
     if config is None:
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))
@@ -357,6 +382,7 @@ async def open_broker(
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(open_listener(config.mqtt.bind, config.mqtt.backlog))
             plugins = await stack.enter_async_context(open_plugins(config.plugins))
+            permissions = open_permissions(config.permissions)
             engine = Engine(
                 shard_count=config.shards.count,
                 server_id=config.server.id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
@@ -364,7 +390,7 @@ async def open_broker(
             )
             chosen = authenticator or open_authenticator(config.authentication.kind)
             enhanced = (*enhanced_authenticators, *open_enhanced_authenticators(config.scram_lines))
-            broker = Broker(config, engine, chosen, listener, plugins, enhanced)
+            broker = Broker(config, engine, chosen, listener, plugins, enhanced, permissions)
             stack.callback(broker._close)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(broker._serve)

@@ -154,6 +154,16 @@ class PluginSection(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="what it is made with: keyword arguments")
 
 
+class PermissionsSection(Section):
+    """`[permissions]`: what clients may do about whom their authenticator says nothing."""
+
+    file: str = Field(default="", description="TOML file with rules, read again at SIGHUP; empty = all is allowed")
+    default: Literal["deny", "allow"] = Field(default="deny", description="where no rule of the file decides")
+    denied_publish: Literal["refuse", "disconnect"] = Field(
+        default="refuse", description="what a 5.0 client gets: 0x87 in the acknowledgement, or DISCONNECT 0x87"
+    )
+
+
 class LogSection(Section):
     """`[log]`: what goes to stderr and how."""
 
@@ -191,6 +201,7 @@ class Config(BaseSettings):
     data: DataSection = DataSection()
     shards: ShardsSection = ShardsSection()
     authentication: AuthenticationSection = AuthenticationSection()
+    permissions: PermissionsSection = PermissionsSection()
     log: LogSection = LogSection()
     settings: Defaults = PROFILES["default"]
     plugins: dict[str, PluginSection] = Field(default_factory=dict)

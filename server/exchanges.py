@@ -180,6 +180,14 @@ class Exchanges:
     def _end_as(self, request: ReauthenticationRequested, decision: Decision) -> None:
         if isinstance(decision, Admitted):
             if (decision.tenant_id, decision.user_id) == (request.tenant_id, request.user_id):
+                if decision.permissions is not None:
+                    # First, so that they are in force when the client reads that it was confirmed.
+                    self._engine.set_permissions(
+                        decision.permissions,
+                        tenant_id=request.tenant_id,
+                        user_id=request.user_id,
+                        client_id=request.client_id,
+                    )
                 self._engine.confirm(
                     request.connection,
                     decision.authentication_data,

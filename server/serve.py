@@ -1,7 +1,8 @@
 """The process: limits, signals, the ready line, exit codes.
 
-What it does at a signal, within 5 s: stop accepting, let HTTP requests in work finish (at most a second), tell the
-clients and flush (server.stop_grace_s), return 0. A second signal ends the process at once.
+What it does at SIGTERM and SIGINT, within 5 s: stop accepting, let HTTP requests in work finish (at most a second),
+tell the clients and flush (server.stop_grace_s), return 0. A second one ends the process at once. At SIGHUP files that
+are kept beside the configuration are read again.
 """
 
 import os
@@ -21,6 +22,7 @@ from .config import Config
 from .exit_code import ExitCode
 from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger
+from .permissions import RulesFileError
 
 NICENESS = 10  # Python bursts of the control plane then cost a message 1 ms at the 99th percentile instead of 4.
 API_BACKLOG = 128
@@ -45,6 +47,8 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
         return _exit(error, ExitCode.PERMISSION)
     except ListenError as error:
         return _exit(error, ExitCode.UNAVAILABLE)
+    except RulesFileError as error:
+        return _exit(error, ExitCode.PERMISSION if isinstance(error.__cause__, PermissionError) else ExitCode.CONFIG)
     except ShardFailed as error:
         return _exit(error, ExitCode.FAILURE)
     return ExitCode.OK
@@ -58,7 +62,7 @@ def _exit(error: Exception, code: ExitCode) -> ExitCode:
 
 async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None:
     with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         open_listener(config.api.bind, API_BACKLOG) as api_listener,
     ):
         async with open_broker(config) as broker, front(broker, api_listener) as api_address:
@@ -66,7 +70,8 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
             _log.info("server_started", mqtt=str(broker.mqtt_address), api=str(api_address), **about)
             _warn(config)
             print(f"ready mqtt={broker.mqtt_address} api={api_address}", flush=True)
-            received = await anext(signals)
+            while (received := await anext(signals)) == signal.SIGHUP:
+                await broker.reload()
             _log.info("stop_requested", signal=signal.Signals(received).name)
             broker.begin_stop()
             signal.signal(signal.SIGTERM, _exit_at_once)
