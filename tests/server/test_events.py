@@ -7,7 +7,7 @@ from typing import get_type_hints
 import pytest
 import trio
 
-from rookery.core.notices import CloseCause, Notice, NoticeKind
+from rookery.core.notices import DEBUG_KINDS, CloseCause, Notice, NoticeKind
 from rookery.server import events
 from rookery.server.event_bus import EventBus
 from rookery.server.events import (
@@ -59,6 +59,16 @@ def test_every_event_class_is_frozen_and_documented() -> None:
         assert kind.__doc__
         assert inspect.getattr_static(kind, "__dataclass_params__").frozen
         assert kind in BASES or kind in KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_page_of_events_has_a_row_with_all_fields(kind: type[Event], pytestconfig: pytest.Config) -> None:
+    page = (pytestconfig.rootpath / "docs" / "events.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{kind.__name__}`")]
+    common = {field.name for base in BASES for field in dataclasses.fields(base)}
+    own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
+    assert [f"`{name}`" in row for name in own] == [True] * len(own)
+    assert ("*debug*" in row) == (KINDS[kind] in DEBUG_KINDS)
 
 
 def test_base_class_stands_for_all_that_derive_from_it() -> None:
