@@ -8,6 +8,9 @@ and the free ones, longest unused first, so that an identifier rests as long as 
     QoS 1                PUBACK_DUE               PUBACK
     QoS 2                PUBREC_DUE  PUBCOMP_DUE  PUBCOMP, or a PUBREC that reports failure
 
+While a 3.x client is connected, a timer of the session may look for what waits too long for its acknowledgement. It
+costs the path of a message nothing: a slot counts the ticks that it has seen (inflight_tick).
+
 After a connection was lost nothing counts as sent: inflight_rewind, then inflight_next_unsent walks what is to be
 sent again, before anything new.
 """
@@ -25,6 +28,8 @@ cdef enum:
     PACKET_ID_MAXIMUM = 65535
     NO_PACKET_ID = 0
     INFLIGHT_IDLE_SLOTS = 256  # kept when drained; more are given back
+    RESEND_COUNT_MAXIMUM = 255  # a larger MaxResendTimes is without end
+    RESEND_TICKS = 4           # of the resend timer in one ResendTimeoutSeconds: it is kept to a quarter
 
 
 cdef struct InflightSlot:
@@ -33,9 +38,9 @@ cdef struct InflightSlot:
     uint16_t previous            # packet identifiers; 0 = none
     uint16_t next
     uint8_t state                # InflightState
-    uint8_t qos
+    uint8_t resend_count         # on the present connection; stays at RESEND_COUNT_MAXIMUM
     uint8_t retain               # the flag as sent to this client
-    uint8_t is_sent              # on the present connection
+    uint8_t sent_for             # 0 = not on the present connection; else 1 + ticks of the resend timer since
 
 
 cdef struct Inflight:
@@ -63,6 +68,8 @@ cdef void inflight_remove(Inflight *inflight, uint16_t packet_id) noexcept nogil
 cdef void inflight_rewind(Inflight *inflight) noexcept nogil
 # The oldest packet identifier that is to be sent again, marked as sent; 0 when there is none left.
 cdef uint16_t inflight_next_unsent(Inflight *inflight) noexcept nogil
+# A tick of the resend timer: has this message waited for RESEND_TICKS since it was sent? It counts as sent now, then.
+cdef bint inflight_tick(InflightSlot *slot) noexcept nogil
 # Give memory back where nothing is in flight.
 cdef void inflight_trim(Inflight *inflight) noexcept nogil
 cdef void inflight_clear(Inflight *inflight) noexcept nogil

@@ -55,9 +55,9 @@ cdef uint16_t inflight_add(
     slot.previous = inflight.newest
     slot.next = 0
     slot.state = PUBACK_DUE if qos == 1 else PUBREC_DUE
-    slot.qos = qos
+    slot.resend_count = 0
     slot.retain = retain
-    slot.is_sent = 1
+    slot.sent_for = 1
     if inflight.newest == 0:
         inflight.oldest = packet_id
     else:
@@ -90,6 +90,8 @@ cdef void inflight_received(Inflight *inflight, uint16_t packet_id) noexcept nog
     cdef InflightSlot *slot = &inflight.slots[packet_id - 1]
     _drop_message(inflight, slot)
     slot.state = PUBCOMP_DUE
+    if slot.sent_for != 0:
+        slot.sent_for = 1  # PUBREL goes out now.
 
 
 cdef void inflight_remove(Inflight *inflight, uint16_t packet_id) noexcept nogil:
@@ -106,7 +108,7 @@ cdef void inflight_remove(Inflight *inflight, uint16_t packet_id) noexcept nogil
     if inflight.resume_from == packet_id:
         inflight.resume_from = slot.next
     inflight.count -= 1
-    inflight.sent -= slot.is_sent
+    inflight.sent -= slot.sent_for != 0
     slot.state = SLOT_FREE
     _append_free(inflight, packet_id)
     if inflight.count == 0 and inflight.capacity > INFLIGHT_IDLE_SLOTS:
@@ -116,7 +118,8 @@ cdef void inflight_remove(Inflight *inflight, uint16_t packet_id) noexcept nogil
 cdef void inflight_rewind(Inflight *inflight) noexcept nogil:
     cdef uint16_t packet_id = inflight.oldest
     while packet_id != 0:
-        inflight.slots[packet_id - 1].is_sent = 0
+        inflight.slots[packet_id - 1].sent_for = 0
+        inflight.slots[packet_id - 1].resend_count = 0
         packet_id = inflight.slots[packet_id - 1].next
     inflight.sent = 0
     inflight.resume_from = inflight.oldest
@@ -130,9 +133,21 @@ cdef uint16_t inflight_next_unsent(Inflight *inflight) noexcept nogil:
     # Whatever lies behind resume_from was in flight before the connection: new messages wait until it has come round.
     slot = &inflight.slots[packet_id - 1]
     inflight.resume_from = slot.next
-    slot.is_sent = 1
+    slot.sent_for = 1
     inflight.sent += 1
     return packet_id
+
+
+cdef bint inflight_tick(InflightSlot *slot) noexcept nogil:
+    if slot.sent_for == 0:
+        return False
+    slot.sent_for += 1
+    # The first tick comes at any time after the sending, so one more has to be waited for; after a resend, which a tick
+    # has caused, none.
+    if slot.sent_for < RESEND_TICKS + 2:
+        return False
+    slot.sent_for = 2
+    return True
 
 
 cdef void inflight_trim(Inflight *inflight) noexcept nogil:

@@ -45,6 +45,11 @@ cdef DeliveryResult session_deliver(
     const uint32_t *subscription_ids, uint32_t subscription_id_count) noexcept nogil
 # Send what waits, as far as the window allows.
 cdef void session_pump(Session *session) noexcept nogil
+# An online session begins to look after what waits too long in flight, if its tenant wants that and it does not yet.
+cdef void session_watch_resends(Session *session) noexcept nogil
+# Its timer fired while it is online: send again what has waited for ResendTimeoutSeconds, give up what was sent again
+# MaxResendTimes times. is_blocked: the socket takes no bytes, so the client cannot have got them.
+cdef void session_resend(Session *session, bint is_blocked) noexcept nogil
 # Acknowledgements from the client. The result is the reason code of the answer where there is one (PUBREL for a
 # PUBREC): REASON_SUCCESS or REASON_PACKET_IDENTIFIER_NOT_FOUND.
 cdef uint8_t session_puback(Session *session, uint16_t packet_id) noexcept nogil

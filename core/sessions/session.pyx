@@ -12,7 +12,8 @@ from rookery.core.sessions.inbox cimport (
 )
 from rookery.core.sessions.inflight cimport (
     NO_PACKET_ID, PUBACK_DUE, PUBCOMP_DUE, PUBREC_DUE, InflightSlot, inflight_add, inflight_clear, inflight_find,
-    inflight_next_unsent, inflight_received, inflight_remove, inflight_rewind, inflight_trim,
+    RESEND_COUNT_MAXIMUM, RESEND_TICKS, inflight_next_unsent, inflight_received, inflight_remove, inflight_rewind,
+    inflight_tick, inflight_trim,
 )
 from rookery.core.sessions.memberships cimport memberships_tell
 from rookery.core.sessions.message cimport (
@@ -30,7 +31,7 @@ from rookery.core.structures.packet_ids cimport packet_ids_free
 from rookery.core.structures.pointer_map cimport (
     pointer_map_add, pointer_map_first, pointer_map_next, pointer_map_remove,
 )
-from rookery.core.structures.timers cimport wheel_cancel
+from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
 from rookery.core.wire.encode cimport (
     ACKNOWLEDGEMENT_SIZE_MAXIMUM, OutgoingPublish, encode_acknowledgement, encode_publish, encode_publish_head,
     size_publish, size_publish_head,
@@ -121,9 +122,12 @@ cdef void session_attach(Session *session, Link *link) noexcept nogil:
     session.connected_at_ms = world.now_ms
     memberships_tell(session)
     inflight_rewind(&session.inflight)
+    session_watch_resends(session)
 
 
 cdef void session_detach(Session *session) noexcept nogil:
+    wheel_cancel(session.tenant.world.wheel, &session.timer)
+    session.is_resending = 0
     session.link.session = NULL
     session.link = NULL
     session.detached_at_ms = session.tenant.world.now_ms
@@ -350,7 +354,7 @@ cdef DeliveryResult _send_qos12(
     cdef uint32_t *ids = NULL
     cdef uint16_t packet_id
     # A session that ends with its connection never sends again, so it need not keep what it sent.
-    if session.is_persistent:
+    if session.is_persistent or session.is_resending:
         message = publication_keep(publication)
         if message == NULL:
             _count_drop(session)
@@ -450,7 +454,7 @@ cdef int _resend(Session *session, Link *link, uint16_t packet_id) noexcept nogi
         # Its delivery had begun, so it is not given up [MQTT5 3.3.2.3.3]; the client learns that nothing is left.
         publication.expires_at_ms = session.tenant.world.now_ms + 1
     result = _write(
-        session, link, &publication, slot.qos, slot.retain, 1, packet_id,
+        session, link, &publication, 1 if slot.state == PUBACK_DUE else 2, slot.retain, 1, packet_id,
         NULL if slot.subscription_ids == NULL else slot.subscription_ids + 1,
         0 if slot.subscription_ids == NULL else slot.subscription_ids[0],
     )
@@ -490,6 +494,55 @@ cdef void session_pump(Session *session) noexcept nogil:
                 _count_drop(session)
         publication_end(&publication)
         delivery_clear(&delivery)
+
+
+# Resending on a live connection: for 3.x clients whose tenant asks for it, never for 5.0 [MQTT-4.4.0-1].
+
+cdef inline uint64_t _tick_ms(const Settings *settings) noexcept nogil:
+    return <uint64_t> settings.resend_timeout_seconds * 1000 // RESEND_TICKS
+
+
+cdef void session_watch_resends(Session *session) noexcept nogil:
+    cdef const Settings *settings = &session.tenant.settings
+    cdef World *world = session.tenant.world
+    if session.is_resending or session.link.version == MQTT_5_0 or settings.max_resend_times == 0:
+        return
+    session.is_resending = 1
+    wheel_arm(world.wheel, &session.timer, world.now_ms + _tick_ms(settings))
+
+
+cdef void _resend_overdue(Session *session, uint32_t resends_maximum) noexcept nogil:
+    cdef uint16_t packet_id = session.inflight.oldest
+    cdef uint16_t following
+    cdef InflightSlot *slot
+    while packet_id != 0:  # oldest first [MQTT-4.6.0-1]
+        slot = &session.inflight.slots[packet_id - 1]
+        following = slot.next
+        # What was sent before the tenant asked for resending may not have been kept.
+        if inflight_tick(slot) and (slot.message != NULL or slot.state == PUBCOMP_DUE):
+            if slot.resend_count >= resends_maximum:
+                inflight_remove(&session.inflight, packet_id)
+                _count_drop(session)
+            else:
+                if slot.resend_count < RESEND_COUNT_MAXIMUM:
+                    slot.resend_count += 1
+                if _resend(session, session.link, packet_id) != 0:
+                    return
+        packet_id = following
+
+
+cdef void session_resend(Session *session, bint is_blocked) noexcept nogil:
+    cdef const Settings *settings = &session.tenant.settings
+    cdef World *world = session.tenant.world
+    if settings.max_resend_times == 0:
+        session.is_resending = 0
+        return
+    wheel_arm(world.wheel, &session.timer, world.now_ms + _tick_ms(settings))
+    if is_blocked:
+        return
+    _resend_overdue(session, settings.max_resend_times)
+    if session_has_waiting(session):
+        session_pump(session)
 
 
 # Acknowledgements

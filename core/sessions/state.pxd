@@ -45,7 +45,7 @@ cdef enum SubscriptionFlag:
 
 cdef enum TimerKind:
     TIMER_CONNECTION = 1     # connect time-out, keep alive or linger of a Connection
-    TIMER_SESSION = 2        # will delay or session expiry of a Session
+    TIMER_SESSION = 2        # will delay or session expiry of a Session, or what it has to send again
     TIMER_RETAINED = 3       # message expiry of a retained message
     TIMER_LISTENER = 4       # a Listener that ran out of descriptors tries again
 
@@ -158,7 +158,7 @@ cdef struct Session:
     uint16_t client_id_size      # bytes
     uint8_t version              # ProtocolVersion of the present or the last connection
     uint8_t is_persistent        # outlives its connection
-    uint8_t is_offline_timed     # timer runs for expiry or will
+    uint8_t is_resending         # online, 3.x, MaxResendTimes above 0: timer runs for what waits too long in flight
     uint16_t keep_alive          # seconds
     uint32_t session_expiry_interval  # seconds; SESSION_EXPIRY_NEVER
     Inflight inflight
@@ -172,7 +172,7 @@ cdef struct Session:
     uint32_t membership_count    # subscriptions in groups of other shards
     IdMap subscription_index     # filter id -> place; kept from INDEXED_SUBSCRIPTIONS on
     Will will
-    Timer timer                  # TIMER_SESSION
+    Timer timer                  # TIMER_SESSION: expiry or will while offline, resending while online
     uint64_t match_stamp         # publication that last matched this session, see publish.pyx
     uint32_t match_index         # its place among that publication's targets
     uint64_t connected_at_ms     # clock of the shards

@@ -12,7 +12,7 @@ from rookery.core.sessions.notices cimport (
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.rights cimport session_may_send
-from rookery.core.sessions.session cimport session_detach, session_end
+from rookery.core.sessions.session cimport session_detach, session_end, session_resend, session_watch_resends
 from rookery.core.sessions.state cimport Session, Tenant
 from rookery.core.sessions.witness cimport (
     absent, is_noticed, notice_session, notice_stranger, text_of,
@@ -124,6 +124,9 @@ cdef void _await_end(Shard *shard, Session *session) noexcept nogil:
 
 cdef void session_timer_fired(Shard *shard, Session *session) noexcept nogil:
     cdef uint64_t now_ms = shard.world.now_ms
+    if session.link != NULL:
+        session_resend(session, (<Connection *> session.link).blocked_since_ms != 0)
+        return
     if (
         session.session_expiry_interval != SESSION_EXPIRY_NEVER
         and now_ms >= session.detached_at_ms + <uint64_t> session.session_expiry_interval * 1000
@@ -370,4 +373,5 @@ cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept 
     else:
         if connection.link.session != NULL:
             inflight_trim(&connection.link.session.inflight)
+            session_watch_resends(connection.link.session)  # The tenant may have changed its mind.
         connection_watch(connection)
