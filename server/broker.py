@@ -389,7 +389,11 @@ async def open_broker(
                 default_settings=config.settings,
             )
             chosen = authenticator or open_authenticator(config.authentication.kind)
-            enhanced = (*enhanced_authenticators, *open_enhanced_authenticators(config.scram_lines))
+            enhanced = (
+                *enhanced_authenticators,
+                *plugins.enhanced_authenticators,
+                *open_enhanced_authenticators(config.scram_lines),
+            )
             broker = Broker(config, engine, chosen, listener, plugins, enhanced, permissions)
             stack.callback(broker._close)
             async with trio.open_nursery() as nursery:

@@ -1,5 +1,7 @@
 """Plugins: strangers' code at the broker's extension points. docs/plugins.md is the guide for those who write one."""
 
+from rookery.server.auth.authenticator import Challenge, EnhancedAuthenticator
+
 from .contracts import (
     AuthProvider,
     Client,
@@ -14,8 +16,10 @@ from .loading import PluginError
 
 __all__ = [
     "AuthProvider",
+    "Challenge",
     "Client",
     "ClientBalancer",
+    "EnhancedAuthenticator",
     "EventCollector",
     "PluginError",
     "PluginHost",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from rookery.server.auth.authenticator import Authenticator
+from rookery.server.auth.authenticator import Authenticator, EnhancedAuthenticator
 from rookery.server.events import Event
 
 SettingValues = Mapping[str, bool | int | str]  # by BifroMQ's names, as in the configuration
@@ -74,4 +74,4 @@ class ClientBalancer(Protocol):
         ...
 
 
-POINTS: tuple[type, ...] = (Authenticator, SettingProvider, EventCollector, ClientBalancer)
+POINTS: tuple[type, ...] = (Authenticator, EnhancedAuthenticator, SettingProvider, EventCollector, ClientBalancer)

@@ -4,6 +4,7 @@ open_plugins -- one PluginLoop and Guard per section of the configuration
   |-- EventCollector: a task that brings it the events of its stream
   |-- SubBroker: an MQTT client inside the broker, see sub_brokers.py
   |-- SettingProvider, ClientBalancer: asked by admission, in the order of the configuration
+  |-- EnhancedAuthenticator: asked for clients whose CONNECT names one of its methods, see exchange.py
   `-- AuthProvider: found by its name by the chain of authenticators
 """
 
@@ -17,13 +18,14 @@ import trio
 
 from rookery.core.events import ConnectRequested
 from rookery.core.wire.spec import ReasonCode
-from rookery.server.auth.authenticator import Admitted, Authenticator, Decision, Refused
+from rookery.server.auth.authenticator import Admitted, Authenticator, Decision, EnhancedAuthenticator, Refused
 from rookery.server.config import PluginSection
 from rookery.server.event_bus import EventBus, EventStream
 from rookery.server.events import Event
 from rookery.server.log import get_logger
 
 from .contracts import POINTS, Client, ClientBalancer, EventCollector, SettingProvider, SettingValues
+from .exchange import GuardedEnhancedAuthenticator
 from .guard import Guard, PluginCounters, PluginFailed
 from .loading import PluginError, find_factory, make_plugin
 from .loop import PluginLoop
@@ -89,6 +91,14 @@ class PluginHost:
             if plugin.name == name and isinstance(plugin.instance, Authenticator):
                 return GuardedAuthenticator(plugin)
         raise PluginError(f"no plugin {name!r} is an authenticator")
+
+    @property
+    def enhanced_authenticators(self) -> tuple[EnhancedAuthenticator, ...]:
+        """Those of the plugins, in the order of the configuration: the first that offers a method has it."""
+        return tuple(
+            GuardedEnhancedAuthenticator(plugin.guard, plugin.instance)
+            for plugin in self._serving(EnhancedAuthenticator)
+        )
 
     @property
     def has_setting_providers(self) -> bool:

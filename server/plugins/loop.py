@@ -90,6 +90,15 @@ class PluginLoop:
             raise call.error
         return call.result  # type: ignore[return-value]  # work returned it
 
+    def start_soon(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Start a task that outlives the call that starts it; in the plugin's loop only. It must not raise."""
+        assert self._nursery is not None
+        self._nursery.start_soon(function)
+
+    def do_soon(self, function: Callable[[], object]) -> None:
+        """Have function called in the plugin's loop, unless that has ended. It must not raise."""
+        self._soon(function)
+
     async def stop(self, timeout_s: float) -> bool:
         """Cancel what it works on and leave it. False when it did not end in time: its thread is given up."""
         self._soon(self._cancel)

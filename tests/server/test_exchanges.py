@@ -1,5 +1,6 @@
 """Enhanced authenticators that work, hang, break and forget, and clients that answer, wait and go."""
 
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -273,3 +274,88 @@ async def test_doorkeepers_are_asked_about_those_whom_an_exchange_lets_in(
         assert isinstance(connack, Connack)
         assert connack.reason_code == reason_code
         assert (counts(broker), broker.admission.in_work_count) == ((0, 0), 0)
+
+
+# Plugins: the same exchanges, in a loop of their own.
+
+threads: list[int] = []  # in which plugins were asked
+
+
+class PluginSteps:
+    """Asks twice, and whoever answers b"1" and b"2" is let in; other answers break it in their own ways."""
+
+    methods = ("m",)
+
+    async def exchange(self, request: Request, challenge: Challenge) -> Decision:
+        threads.append(threading.get_ident())
+        if await challenge(b"first", reason_string="one of two") == b"raise":
+            raise RuntimeError
+        answer = await challenge(b"second")
+        if answer == b"hang":
+            await trio.sleep_forever()
+        return Admitted("t", "u", authentication_data=answer) if answer == b"2" else Refused(ReasonCode.NOT_AUTHORIZED)
+
+
+PLUGIN = {"steps": {"use": f"{__name__}:PluginSteps", "timeout_s": 0.2}}
+
+
+async def walk(client: Client, *answers: bytes) -> tuple[Connack, list[bytes | None]]:
+    """Answer the challenges one by one; the CONNACK, and what was asked."""
+    asked = []
+    step = await begin(client)
+    for answer in answers:
+        assert isinstance(step, Auth)
+        asked.append(step.authentication_data)
+        await client.send(auth(answer))
+        received = await client.receive()
+        assert isinstance(received, Auth | Connack)
+        step = received
+    assert isinstance(step, Connack)
+    return step, asked
+
+
+async def test_a_plugin_may_be_an_enhanced_authenticator() -> None:
+    threads.clear()
+    async with broker_with(plugins=PLUGIN) as broker, open_client(broker) as client:
+        connack, asked = await walk(client, b"1", b"2")
+        assert asked == [b"first", b"second"]
+        assert (connack.reason_code, connack.authentication_data) == (0, b"2")
+        await client.send(auth(b"", 0x19))
+        for answer in (b"1", b"2"):
+            assert isinstance(await client.receive(), Auth)
+            await client.send(auth(answer))
+        assert await client.receive() == auth(b"2", 0)
+        assert threading.get_ident() not in threads
+        (state,) = broker.plugins.states
+        assert state.points == ("EnhancedAuthenticator",)
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason_code", "failures", "timeouts"),
+    [((b"raise",), 0x80, 1, 0), ((b"1", b"hang"), 0x80, 0, 1), ((b"1", b"no"), 0x87, 0, 0)],
+)
+async def test_a_plugin_that_fails_or_hangs_refuses(
+    answers: tuple[bytes, ...], reason_code: int, failures: int, timeouts: int
+) -> None:
+    async with broker_with(plugins=PLUGIN) as broker, open_client(broker) as client:
+        connack, _ = await walk(client, *answers)
+        assert connack.reason_code == reason_code
+        (state,) = broker.plugins.states
+        assert (state.counters.failures, state.counters.timeouts) == (failures, timeouts)
+
+
+async def test_clients_that_think_or_leave_do_not_open_the_breaker_of_a_plugin() -> None:
+    async with broker_with(plugins=PLUGIN, authentication={"timeout_s": 0.3}) as broker:
+        for _ in range(8):
+            async with open_client(broker) as client:
+                assert isinstance(await begin(client), Auth)
+        async with open_client(broker) as client:
+            assert isinstance(await begin(client), Auth)
+            connack = await client.receive()  # after 0.3 s, longer than the plugin may take
+            assert isinstance(connack, Connack)
+            assert connack.reason_code == 0x87
+        async with open_client(broker) as client:
+            assert (await walk(client, b"1", b"2"))[0].reason_code == 0
+        (state,) = broker.plugins.states
+        assert (state.is_open, state.counters.failures, state.counters.timeouts) == (False, 0, 0)
+        assert counts(broker) == (0, 0)
