@@ -190,6 +190,7 @@ cdef void _compile(object settings, Settings *out) except *:
     out.min_session_expiry_seconds = settings.min_session_expiry_seconds
     out.session_inbox_size = settings.session_inbox_size
     out.retain_message_match_limit = settings.retain_message_match_limit
+    out.min_send_per_sec = settings.min_send_per_sec
     out.max_resend_times = settings.max_resend_times
     out.resend_timeout_seconds = settings.resend_timeout_seconds
     out.in_bound_bandwidth = settings.in_bound_bandwidth

@@ -328,7 +328,10 @@ cdef int _append_payload(Outbox *outbox, Publication *publication) noexcept nogi
 cdef inline bint _is_window_open(const Session *session, const Link *link) noexcept nogil:
     return (
         session.inflight.sent < link.receive_maximum
-        and (session.inflight.kept_bytes < INFLIGHT_KEPT_BYTES or session.inflight.count == 0)
+        and (
+            session.inflight.kept_bytes < INFLIGHT_KEPT_BYTES
+            or session.inflight.count < session.tenant.settings.min_send_per_sec
+        )
         and link.outbox.size <= OUTBOX_HIGH_BYTES
     )
 

@@ -32,6 +32,7 @@ cdef struct Settings:
     uint32_t min_session_expiry_seconds
     uint32_t session_inbox_size           # messages; counted apart for QoS 0 and for QoS 1 and 2
     uint32_t retain_message_match_limit   # per topic filter of a SUBSCRIBE; UINT32_MAX = all
+    uint32_t min_send_per_sec
     uint32_t max_resend_times
     uint32_t resend_timeout_seconds
     int64_t in_bound_bandwidth            # bytes per second and connection; 0 = unlimited

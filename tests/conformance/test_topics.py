@@ -6,7 +6,7 @@ import pytest
 
 from support import raw
 from support.memory_broker import Broker, Client, expel
-from support.packets import MQTT_5_0, Publish
+from support.packets import MQTT_5_0, Publish, Will
 from support.raw import STANDARDS
 
 # Topic filter, topics that match, topics that do not.
@@ -170,6 +170,42 @@ def test_clients_do_not_speak_for_the_server(broker: Broker, topic: str, qos: in
     assert client.publish(topic, b"x", qos=qos, retain=True) == 0x87
     client.expect_nothing()
     assert broker.count("retained_messages") == 0
+
+
+@pytest.mark.parametrize("version", raw.VERSIONS)
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_whoever_cannot_be_told_that_it_does_not_is_disconnected(broker: Broker, version: int, qos: int) -> None:
+    witness = broker.connect("witness")
+    witness.subscribe("$SYS/#")
+    client = broker.connect("client", version=version)
+    client.send(Publish(topic="$SYS/a", payload=b"x", qos=qos, packet_id=1 if qos else 0))
+    if version == MQTT_5_0 and qos > 0:
+        client.take_all()
+        client.ping()
+    else:
+        farewell = client.expect_closed()
+        assert (farewell.reason_code if farewell else None) == (0x87 if version == MQTT_5_0 else None)
+    witness.expect_nothing()
+
+
+def test_a_topic_alias_is_no_way_round_it(broker: Broker) -> None:
+    client = broker.connect("client")
+    client.subscribe("$SYS/#")
+    for topic in ("$SYS/a", ""):
+        assert client.publish(topic, b"x", qos=1, topic_alias=1) == 0x87
+    client.expect_nothing()
+
+
+@pytest.mark.parametrize("version", raw.VERSIONS)
+@pytest.mark.parametrize("topic", ["$SYS", "$SYS/a"])
+def test_a_will_is_no_way_round_it(broker: Broker, version: int, topic: str) -> None:
+    witness = broker.connect("witness")
+    witness.subscribe("$SYS/#", "$SYS")
+    client = broker.open(version)
+    connack = client.connect(client_id="client", will=Will(topic=topic, payload=b"x"))
+    assert connack.reason_code == (0x87 if version == MQTT_5_0 else 5)
+    assert client.expect_closed() is None
+    witness.expect_nothing()
 
 
 @pytest.mark.parametrize("topic", ["$share/g/a", "$oshare/g/a", "$share", "$oshare/"])

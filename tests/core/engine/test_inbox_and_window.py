@@ -136,3 +136,19 @@ def test_payload_arrives_whole_on_both_sides_of_the_reference_size(broker: Broke
     broker.connect("writer").publish("a", payload, qos=2)
     for reader in readers:
         assert payloads(reader.take_messages()) == [payload]
+
+
+@pytest.mark.parametrize(("floor", "sent"), [(1, 3), (3, 3), (5, 5), (20, 6)])
+def test_large_messages_close_the_window_but_not_below_its_floor(
+    make_broker: MakeBroker, floor: int, sent: int
+) -> None:
+    broker = make_broker(min_send_per_sec=floor, max_user_payload_bytes=4 * 1024 * 1024)
+    reader = broker.connect("reader", session_expiry_interval=100, receive_maximum=6)
+    reader.subscribe("a", qos=1)
+    writer = broker.connect("writer")
+    for _ in range(8):  # The third fills 4 MiB; the client takes six at once, whatever the floor.
+        writer.publish("a", bytes(1_500_000), qos=1)
+    messages = reader.take_messages(acknowledge=False)
+    assert len(messages) == sent
+    reader.acknowledge(messages[0])
+    assert len(reader.take_messages(acknowledge=False)) == 1
