@@ -12,7 +12,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from rookery.core.engine import Engine
-from rookery.core.events import ConnectRequested
+from rookery.core.events import ConnectRequested, Reply, SessionInfo
+from rookery.core.settings import TenantSettings
 
 MESSAGES = 1000
 PAYLOAD = bytes(64)
@@ -38,8 +39,8 @@ def publishes(qos: int) -> bytes:
 class Bench:
     """An engine of one shard and its connections."""
 
-    def __init__(self) -> None:
-        self.engine = Engine()
+    def __init__(self, settings: TenantSettings | None = None) -> None:
+        self.engine = Engine(default_settings=settings)
         self.now_ms = 1000
 
     def turn(self) -> None:
@@ -98,4 +99,37 @@ def test_qos_1_without_subscriber(benchmark: BenchmarkFixture) -> None:
         return len(bench.engine.collect(writer))
 
     run(benchmark, act, MESSAGES * 4)  # One PUBACK each.
+    bench.engine.close()
+
+
+@pytest.mark.parametrize("max_resend_times", [0, 3])
+def test_qos_1_to_a_subscriber_that_acknowledges(benchmark: BenchmarkFixture, max_resend_times: int) -> None:
+    """Most of the figure is this case's own making of acknowledgements: compare the two with each other.
+
+    With resending a session that ends with its connection keeps what it sent, which costs; watching it does not.
+    """
+    bench = Bench(TenantSettings(max_resend_times=max_resend_times))
+    reader = bench.connect("reader", topic_filter=TOPIC, qos=1)
+    writer = bench.connect("writer")
+    data = publishes(1)
+    size = len(data) // MESSAGES
+
+    def act() -> int:
+        bench.engine.feed(writer, data)
+        for _ in range(len(data) // 16384 + 2):
+            bench.turn()
+        sent = bench.engine.collect(reader)
+        packet_ids = (sent[at : at + 2] for at in range(size - len(PAYLOAD) - 2, len(sent), size))
+        bench.engine.feed(reader, b"".join(b"\x40\x02" + packet_id for packet_id in packet_ids))
+        bench.turn()
+        bench.engine.collect(writer)
+        return len(sent)
+
+    run(benchmark, act, len(data))
+    bench.engine.find_session(1, tenant_id="bench", user_id="bench", client_id="reader")
+    bench.engine.turn(0, bench.now_ms)
+    (reply,) = bench.engine.take_events(0)
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.value, SessionInfo)
+    assert reply.value.inflight_count == 0
     bench.engine.close()
