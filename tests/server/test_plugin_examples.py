@@ -49,11 +49,12 @@ def service() -> Iterator[tuple[str, list[Any]]]:
 async def test_event_webhook_posts_connects_and_disconnects(service: tuple[str, list[Any]]) -> None:
     url, posted = service
     section = {"use": "event_webhook:EventWebhook", "options": {"url": url}}
-    async with (
-        broker_with(plugins={"webhook": section}) as broker,
-        connect(broker, client_id="c", username="acme/bob"),
-    ):
-        pass
+    async with broker_with(plugins={"webhook": section}) as broker:
+        async with connect(broker, client_id="c", username="acme/bob"):
+            pass
+        with trio.fail_after(5):  # The broker reads the DISCONNECT before it hears that it is to stop.
+            while await broker.session("acme", "bob", "c") is not None:
+                await trio.lowlevel.checkpoint()
     connected, disconnected = posted
     assert (connected["type"], connected["tenant_id"], connected["client_id"]) == ("ClientConnected", "acme", "c")
     assert (disconnected["type"], disconnected["cause"]) == ("ClientDisconnected", 1)
