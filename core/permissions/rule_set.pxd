@@ -25,17 +25,18 @@ are passed over then, and rules that deny hold for everything below the level be
 its bearer may do.
 
     rules of one set        groups, by whom they are for     levels of rule 1: `a/%c-x/#`
-    0  allow a/b            (everybody): 0, 1                LITERAL "a"   PATTERN "\xfe-x"   MULTI
+    0  allow a/b            (everybody): 0, 1                LITERAL "a"   PATTERN "\xff-x"   MULTI
     1  deny  a/%c-x/#       (user u1):   2
     2  allow a/#  user u1
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.permissions.placeholders cimport Identity
+from rookery.core.permissions.rule_tree cimport RuleTree
 from rookery.core.structures.bytes cimport Bytes
 
 cdef enum:
     RULES_MAXIMUM = 1000000      # in one set
-    RULE_PREFIX_SIZE = 16        # bytes of a topic that are compared before its levels
 
 cdef enum RuleAction:
     ACTION_PUBLISH = 1
@@ -49,20 +50,11 @@ cdef enum Verdict:
     VERDICT_RETAIN = 0x04
     VERDICT_ALLOWED = 0x80
 
-cdef enum:                       # places of Identity.names
-    TENANT_NAME = 0
-    USER_NAME = 1
-    CLIENT_NAME = 2
-
 cdef enum RuleLevelKind:
     LEVEL_LITERAL = 0
     LEVEL_PATTERN = 1            # with placeholders, as bytes that UTF-8 does not have
     LEVEL_SINGLE = 2             # +
     LEVEL_MULTI = 3              # #
-
-
-cdef struct Identity:            # who asks; borrowed
-    Bytes names[3]               # of tenant, user and client
 
 
 cdef struct RuleLevel:
@@ -72,8 +64,6 @@ cdef struct RuleLevel:
 
 
 cdef struct CompiledRule:
-    uint64_t prefix[2]           # RULE_PREFIX_SIZE bytes that a topic must begin with, where prefix_mask has ones
-    uint64_t prefix_mask[2]
     uint32_t order               # its place in the list
     uint32_t first_level         # in RuleSet.levels
     uint16_t level_count
@@ -95,6 +85,7 @@ cdef struct RuleGroup:           # the rules for one tenant, user, client, some 
     uint8_t selector             # RuleSelector bits: which names matter
     uint32_t first_rule          # in RuleSet.rules
     uint32_t rule_count
+    uint32_t root                # in RuleSet.tree: of those that are about publishing
 
 
 cdef struct RuleSet:             # never changed after it was compiled, but for the first two fields
@@ -102,6 +93,8 @@ cdef struct RuleSet:             # never changed after it was compiled, but for 
     RuleSet *successor           # what replaced it, one reference; atomic; NULL = nothing
     CompiledRule *rules          # by group, in each group in order
     RuleLevel *levels
+    RuleTree tree                # all rules about publishing
+    uint8_t *verdicts            # by order
     uint8_t *text
     RuleGroup *groups
     uint32_t *group_table        # hash -> 1 + index in groups, 0 = free; linear probing
@@ -120,7 +113,8 @@ cdef void rule_set_release(RuleSet *rules) noexcept nogil
 # The set that is in force where rules was given: itself or what replaced it. Takes over one reference, returns one.
 cdef RuleSet *rule_set_current(RuleSet *rules) noexcept nogil
 # The Verdict about an action of identity on a topic (ACTION_PUBLISH; checked, without wildcards) or on a topic filter
-# (parsed, without a share prefix). Cost: the rules for identity that begin like the topic, about 10 ns each.
+# (parsed, without a share prefix). A publication costs a walk of the levels of its topic, however many rules there are;
+# a topic filter 15 ns per rule for identity.
 cdef uint8_t rule_set_check(
     const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text) noexcept nogil
 

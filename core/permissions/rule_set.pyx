@@ -7,35 +7,34 @@ from libc.string cimport memchr, memcmp, memcpy
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rookery.core.permissions.placeholders cimport (
+    CLIENT_MARK, CLIENT_NAME, DIFFERS, FITS, NAME_COUNT, TENANT_MARK, TENANT_NAME, UNFIT, USER_MARK, USER_NAME, Fit,
+    Identity, fit_pattern, inspect_names,
+)
 from rookery.core.permissions.rule import Action, Effect, InvalidRule, Rule
+from rookery.core.permissions.rule_tree cimport (
+    NO_RULE, RuleEdge, RuleNode, RuleTreeBuilder, rule_tree_clear, rule_tree_search,
+)
 from rookery.core.structures.atomics cimport (
     atomic_add_u64, atomic_load_pointer, atomic_store_pointer, atomic_subtract_u64,
 )
 from rookery.core.structures.bytes cimport Bytes
-from rookery.core.structures.hashing cimport HashKey, hash_bytes, load_tail, load_word
+from rookery.core.structures.hashing cimport HashKey, hash_bytes
 from rookery.core.topics.names cimport LEVEL_SEPARATOR, MULTI_LEVEL, SINGLE_LEVEL, SYSTEM_MARK
-
-cdef enum:
-    _NAMES = 3
-    # Bytes that UTF-8 text does not have stand for the placeholders, in the order of Identity.names.
-    _TENANT_MARK = 0xFD
-    _USER_MARK = 0xFE
-    _CLIENT_MARK = 0xFF
 
 cdef enum _Relation:
     _APART = 0                   # no topic in common
     _OVERLAPS = 1
     _COVERS = 2                  # the rule matches every topic that the text matches
 
-cdef enum _Fit:
-    _UNFIT = -1                  # a name cannot stand in a topic level
-    _DIFFERS = 0
-    _FITS = 1
-
-_MARKS = {"t": bytes([_TENANT_MARK]), "c": bytes([_CLIENT_MARK]), "u": bytes([_USER_MARK]), "%": b"%"}
+_MARKS = {"t": bytes([TENANT_MARK]), "c": bytes([CLIENT_MARK]), "u": bytes([USER_MARK]), "%": b"%"}
 _ACTION_BITS = {
     Action.PUBLISH: ACTION_PUBLISH, Action.SUBSCRIBE: ACTION_SUBSCRIBE, Action.UNSUBSCRIBE: ACTION_UNSUBSCRIBE,
 }
+
+
+cdef extern from * nogil:
+    int count_trailing_zeros "__builtin_ctz" (unsigned int word)
 
 
 # Life
@@ -51,6 +50,8 @@ cdef void rule_set_release(RuleSet *rules) noexcept nogil:
         successor = rules.successor
         free(rules.rules)
         free(rules.levels)
+        rule_tree_clear(&rules.tree)
+        free(rules.verdicts)
         free(rules.text)
         free(rules.groups)
         free(rules.group_table)
@@ -72,48 +73,13 @@ cdef RuleSet *rule_set_current(RuleSet *rules) noexcept nogil:
 
 # One rule
 
-cdef inline bint _is_level_text(Bytes name, bint is_at_front) noexcept nogil:
-    """Can the name stand in a topic level without changing what the other levels mean?"""
-    return (
-        name.size > 0
-        and memchr(name.data, LEVEL_SEPARATOR, name.size) == NULL
-        and memchr(name.data, SINGLE_LEVEL, name.size) == NULL
-        and memchr(name.data, MULTI_LEVEL, name.size) == NULL
-        and not (is_at_front and name.data[0] == SYSTEM_MARK)
-    )
-
-
-cdef _Fit _fit_pattern(
-    const uint8_t *pattern, Py_ssize_t pattern_size, const Identity *identity, bint is_first_level,
-    const uint8_t *text, Py_ssize_t size
-) noexcept nogil:
-    cdef Py_ssize_t index
-    cdef Py_ssize_t place = 0
-    cdef _Fit fit = _FITS
-    cdef Bytes name
-    # To the end in any case: what is behind the first difference may be unfit.
-    for index in range(pattern_size):
-        if pattern[index] < _TENANT_MARK:
-            if fit == _FITS and (place >= size or text[place] != pattern[index]):
-                fit = _DIFFERS
-            place += 1
-            continue
-        name = identity.names[pattern[index] - _TENANT_MARK]
-        if not _is_level_text(name, is_first_level and index == 0):
-            return _UNFIT
-        if fit == _FITS and (size - place < name.size or memcmp(text + place, name.data, name.size) != 0):
-            fit = _DIFFERS
-        place += name.size
-    return _DIFFERS if place != size else fit
-
-
-cdef inline _Fit _fit_level(
+cdef inline Fit _fit_level(
     const RuleSet *rules, const RuleLevel *level, const Identity *identity, bint is_first_level,
     const uint8_t *text, Py_ssize_t size
 ) noexcept nogil:
     if level.kind == LEVEL_LITERAL:
-        return _FITS if level.size == size and memcmp(rules.text + level.offset, text, size) == 0 else _DIFFERS
-    return _fit_pattern(rules.text + level.offset, level.size, identity, is_first_level, text, size)
+        return FITS if level.size == size and memcmp(rules.text + level.offset, text, size) == 0 else DIFFERS
+    return fit_pattern(rules.text + level.offset, level.size, identity, is_first_level, text, size)
 
 
 cdef inline bint _is_system_level(const RuleSet *rules, const RuleLevel *level) noexcept nogil:
@@ -134,7 +100,7 @@ cdef _Relation _relate(
     cdef bint is_first = True
     cdef bint is_single
     cdef _Relation relation = _COVERS
-    cdef _Fit fit
+    cdef Fit fit
     while True:
         if level < end and level.kind == LEVEL_MULTI:
             if is_first and rule.verdict != VERDICT_DENIED and place[0] == SYSTEM_MARK:
@@ -151,7 +117,7 @@ cdef _Relation _relate(
                     return _APART
                 if level.kind == LEVEL_PATTERN and _fit_level(
                     rules, level, identity, is_first, NULL, 0
-                ) == _UNFIT:
+                ) == UNFIT:
                     return _OVERLAPS if rule.verdict == VERDICT_DENIED else _APART
                 is_first = False
                 level += 1
@@ -166,12 +132,12 @@ cdef _Relation _relate(
             return _APART
         else:
             fit = _fit_level(rules, level, identity, is_first, place, size)
-            if fit == _UNFIT:
+            if fit == UNFIT:
                 # A rule that denies goes on as "#".
                 return relation if rule.verdict == VERDICT_DENIED else _APART
             if is_single:
                 relation = _OVERLAPS
-            elif fit == _DIFFERS:
+            elif fit == DIFFERS:
                 return _APART
         level += 1
         is_first = False
@@ -180,25 +146,13 @@ cdef _Relation _relate(
 
 # The set
 
-cdef inline void _load_prefix(Bytes text, uint64_t *prefix) noexcept nogil:
-    if text.size >= RULE_PREFIX_SIZE:
-        prefix[0] = load_word(text.data)
-        prefix[1] = load_word(text.data + 8)
-    elif text.size >= 8:
-        prefix[0] = load_word(text.data)
-        prefix[1] = load_tail(text.data + 8, text.size - 8)
-    else:
-        prefix[0] = load_tail(text.data, text.size)
-        prefix[1] = 0
-
-
 cdef uint64_t _group_hash(uint8_t selector, const Identity *identity) noexcept nogil:
     # The names in the table are the operator's, so that nobody can choose collisions.
     cdef HashKey key
     cdef uint64_t hash = selector
     cdef int place
     key.first = key.second = 0
-    for place in range(_NAMES):
+    for place in range(NAME_COUNT):
         if selector >> place & 1:
             hash = (hash << 23 | hash >> 41) ^ hash_bytes(
                 &key, identity.names[place].data, identity.names[place].size)
@@ -207,7 +161,7 @@ cdef uint64_t _group_hash(uint8_t selector, const Identity *identity) noexcept n
 
 cdef bint _is_group_of(const RuleSet *rules, const RuleGroup *group, const Identity *identity) noexcept nogil:
     cdef int place
-    for place in range(_NAMES):
+    for place in range(NAME_COUNT):
         if group.selector >> place & 1 and (
             group.sizes[place] != identity.names[place].size
             or memcmp(rules.text + group.offsets[place], identity.names[place].data, group.sizes[place]) != 0
@@ -228,17 +182,23 @@ cdef const RuleGroup *_find_group(const RuleSet *rules, uint8_t selector, const 
     return NULL
 
 
-cdef uint32_t _find_groups(const RuleSet *rules, const Identity *identity, const RuleGroup **out) noexcept nogil:
+cdef inline uint32_t _find_groups(
+    const RuleSet *rules, const Identity *identity, const RuleGroup **out
+) noexcept nogil:
     """The groups that hold rules for identity, at most one per selector."""
+    cdef uint32_t selectors = rules.selectors
     cdef uint32_t count = 0
-    cdef uint8_t selector
     cdef const RuleGroup *group
-    for selector in range(SELECT_ALL + 1):
-        if rules.selectors >> selector & 1:
-            group = _find_group(rules, selector, identity)
-            if group != NULL:
-                out[count] = group
-                count += 1
+    if selectors == 1:
+        # The rules name nobody: there is one group, and it is for everybody.
+        out[0] = rules.groups
+        return 1
+    while selectors != 0:
+        group = _find_group(rules, <uint8_t> count_trailing_zeros(selectors), identity)
+        selectors &= selectors - 1
+        if group != NULL:
+            out[count] = group
+            count += 1
     return count
 
 
@@ -249,13 +209,15 @@ cdef uint8_t rule_set_check(
     cdef const CompiledRule *next_rules[SELECT_ALL + 1]
     cdef const CompiledRule *ends[SELECT_ALL + 1]
     cdef const CompiledRule *rule
-    cdef uint64_t prefix[2]
-    cdef uint64_t is_topic = action == ACTION_PUBLISH
+    cdef uint32_t order = NO_RULE
     cdef uint32_t count = _find_groups(rules, identity, groups)
     cdef uint32_t index, first
     cdef uint8_t qos = 2
     cdef _Relation relation
-    _load_prefix(text, prefix)
+    if action == ACTION_PUBLISH:
+        for index in range(count):
+            order = rule_tree_search(&rules.tree, rules.text, groups[index].root, identity, text, order)
+        return rules.default_verdict if order == NO_RULE else rules.verdicts[order]
     for index in range(count):
         next_rules[index] = &rules.rules[groups[index].first_rule]
         ends[index] = next_rules[index] + groups[index].rule_count
@@ -271,11 +233,6 @@ cdef uint8_t rule_set_check(
             next_rules[first] = next_rules[count]
             ends[first] = ends[count]
         if not rule.actions & action:
-            continue
-        # Only a topic begins as the rule does; a topic filter may have a wildcard there.
-        if is_topic and (
-            (prefix[0] ^ rule.prefix[0]) & rule.prefix_mask[0] or (prefix[1] ^ rule.prefix[1]) & rule.prefix_mask[1]
-        ):
             continue
         relation = _relate(rules, rule, identity, text)
         if relation == _APART:
@@ -336,22 +293,12 @@ cdef bytes _compile_filter(str text):
     return b"#" if compiled == b"+/#" else compiled
 
 
-cdef bytes _literal_prefix(bytes compiled):
-    """What every topic begins with that the rule matches; nothing where a name or a wildcard may stand."""
-    cdef Py_ssize_t index
-    for index in range(len(compiled)):
-        if compiled[index] in (SINGLE_LEVEL, MULTI_LEVEL) or compiled[index] >= _TENANT_MARK:
-            # The slash goes, too: `a/#` matches `a`, and a rule that denies may go on as "#".
-            return compiled[:compiled.rfind(b"/", 0, index) if b"/" in compiled[:index] else 0]
-    return compiled
-
-
 cdef RuleLevelKind _level_kind(bytes level) except *:
     if level == b"+":
         return LEVEL_SINGLE
     if level == b"#":
         return LEVEL_MULTI
-    return LEVEL_PATTERN if level and max(level) >= _TENANT_MARK else LEVEL_LITERAL
+    return LEVEL_PATTERN if level and max(level) >= TENANT_MARK else LEVEL_LITERAL
 
 
 cdef RuleSet *_allocate(Py_ssize_t rule_count, Py_ssize_t group_count, Py_ssize_t level_count) except NULL:
@@ -364,29 +311,30 @@ cdef RuleSet *_allocate(Py_ssize_t rule_count, Py_ssize_t group_count, Py_ssize_
     compiled.references = 1
     compiled.table_mask = table_size - 1
     compiled.rules = <CompiledRule *> calloc(rule_count + 1, sizeof(CompiledRule))
+    compiled.verdicts = <uint8_t *> calloc(rule_count + 1, 1)
     compiled.levels = <RuleLevel *> calloc(level_count + 1, sizeof(RuleLevel))
     compiled.groups = <RuleGroup *> calloc(group_count + 1, sizeof(RuleGroup))
     compiled.group_table = <uint32_t *> calloc(table_size, sizeof(uint32_t))
     if (
-        compiled.rules == NULL or compiled.levels == NULL or compiled.groups == NULL
+        compiled.rules == NULL or compiled.verdicts == NULL or compiled.levels == NULL or compiled.groups == NULL
         or compiled.group_table == NULL
     ):
         rule_set_release(compiled)
         raise MemoryError
     compiled.memory_bytes = (
-        sizeof(RuleSet) + (rule_count + 1) * sizeof(CompiledRule) + (level_count + 1) * sizeof(RuleLevel)
+        sizeof(RuleSet) + (rule_count + 1) * (sizeof(CompiledRule) + 1) + (level_count + 1) * sizeof(RuleLevel)
         + (group_count + 1) * sizeof(RuleGroup) + table_size * sizeof(uint32_t))
     return compiled
 
 
-cdef int _add_group(RuleSet *compiled, _Text text, tuple names) except -1:
+cdef int _add_group(RuleSet *compiled, RuleTreeBuilder builder, _Text text, tuple names) except -1:
     """A group behind the last one, of tenant, user and client; None for a name means that it does not matter."""
     cdef RuleGroup *group = &compiled.groups[compiled.group_count]
     cdef list encoded = [(wanted or "").encode() for wanted in names]
     cdef bytes name
     cdef Identity identity
     cdef uint32_t place
-    for place in range(_NAMES):
+    for place in range(NAME_COUNT):
         name = encoded[place]
         identity.names[place] = Bytes(data=name, size=len(name))
         group.offsets[place] = text.add(name)
@@ -395,6 +343,7 @@ cdef int _add_group(RuleSet *compiled, _Text text, tuple names) except -1:
             group.selector |= <uint8_t> (1 << place)
     group.hash = _group_hash(group.selector, &identity)
     group.first_rule = compiled.rule_count
+    group.root = builder.add_root()
     compiled.selectors |= <uint8_t> (1 << group.selector)
     compiled.group_count += 1
     place = <uint32_t> group.hash & compiled.table_mask
@@ -404,29 +353,32 @@ cdef int _add_group(RuleSet *compiled, _Text text, tuple names) except -1:
     return 0
 
 
-cdef int _add_rule(RuleSet *compiled, _Text text, object source, uint32_t order, uint32_t *level_count) except -1:
+cdef int _add_rule(
+    RuleSet *compiled, RuleTreeBuilder builder, _Text text, object source, uint32_t order, uint32_t *level_count
+) except -1:
     """A rule behind the last one, of the last group."""
     cdef CompiledRule *rule = &compiled.rules[compiled.rule_count]
     cdef RuleLevel *level
-    cdef bytes whole = _compile_filter(source.topic_filter)
-    cdef bytes literal = _literal_prefix(whole)[:RULE_PREFIX_SIZE]
-    cdef bytes ones = b"\xff" * len(literal)
+    cdef RuleGroup *group = &compiled.groups[compiled.group_count - 1]
+    cdef list pieces = _compile_filter(source.topic_filter).split(b"/")
+    cdef list offsets = [text.add(piece) for piece in pieces]
     rule.order = order
     rule.first_level = level_count[0]
     for action in source.actions:
         rule.actions |= <uint8_t> _ACTION_BITS[action]
     if source.effect is Effect.ALLOW:
         rule.verdict = <uint8_t> (VERDICT_ALLOWED | source.max_qos | VERDICT_RETAIN * source.retain)
-    for piece in whole.split(b"/"):
+    for piece, offset in zip(pieces, offsets, strict=True):
         level = &compiled.levels[level_count[0]]
         level.kind = _level_kind(piece)
-        level.offset = text.add(piece)
+        level.offset = offset
         level.size = <uint16_t> len(piece)
         level_count[0] += 1
         rule.level_count += 1
-    _load_prefix(Bytes(data=literal, size=len(literal)), rule.prefix)
-    _load_prefix(Bytes(data=ones, size=len(ones)), rule.prefix_mask)
-    compiled.groups[compiled.group_count - 1].rule_count += 1
+    compiled.verdicts[order] = rule.verdict
+    if rule.actions & ACTION_PUBLISH:
+        builder.add_rule(group.root, pieces, offsets, order, rule.verdict == VERDICT_DENIED)
+    group.rule_count += 1
     compiled.rule_count += 1
     return 0
 
@@ -436,6 +388,7 @@ cdef class Permissions:
 
     def __cinit__(self, rules=(), *, default=Effect.DENY, bint disconnects=False):
         cdef _Text text = _Text()
+        cdef RuleTreeBuilder builder = RuleTreeBuilder()
         cdef dict groups = {}
         cdef uint32_t level_count = 0
         if not isinstance(rules, Sequence):
@@ -453,14 +406,17 @@ cdef class Permissions:
         self.compiled = _allocate(len(self.rules), len(groups), level_count)
         level_count = 0
         for names, orders in groups.items():
-            _add_group(self.compiled, text, names)
+            _add_group(self.compiled, builder, text, names)
             for order in orders:
-                _add_rule(self.compiled, text, self.rules[order], order, &level_count)
+                _add_rule(self.compiled, builder, text, self.rules[order], order, &level_count)
+        builder.take(&self.compiled.tree)
         self.compiled.text = <uint8_t *> calloc(len(text.bytes) + 1, 1)
         if self.compiled.text == NULL:
             raise MemoryError
         memcpy(self.compiled.text, <const uint8_t *> text.bytes, len(text.bytes))
-        self.compiled.memory_bytes += len(text.bytes) + 1
+        self.compiled.memory_bytes += (
+            len(text.bytes) + 1 + self.compiled.tree.node_count * sizeof(RuleNode)
+            + (self.compiled.tree.edge_mask + 1) * sizeof(RuleEdge))
         self.compiled.closes_for_publish = disconnects
         if self.default is Effect.ALLOW:
             self.compiled.default_verdict = VERDICT_ALLOWED | VERDICT_RETAIN | 2
@@ -500,6 +456,7 @@ cdef class Permissions:
         identity.names[TENANT_NAME] = Bytes(data=tenant, size=len(tenant))
         identity.names[USER_NAME] = Bytes(data=user, size=len(user))
         identity.names[CLIENT_NAME] = Bytes(data=client, size=len(client))
+        inspect_names(&identity)
         verdict = rule_set_check(self.compiled, wanted, &identity, Bytes(data=encoded, size=len(encoded)))
         if not verdict & VERDICT_ALLOWED:
             return None

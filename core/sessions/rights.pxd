@@ -6,12 +6,12 @@ rules are replaced, subscriptions and waiting messages that the new ones do not 
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from rookery.core.permissions.rule_set cimport Identity, RuleAction, RuleSet
+from rookery.core.permissions.placeholders cimport Identity
+from rookery.core.permissions.rule_set cimport RuleAction, RuleSet
 from rookery.core.sessions.state cimport Session
 from rookery.core.structures.bytes cimport Bytes
 
-# The Verdict about publishing to a checked topic; remembered. Only for a session with rules. 5 ns for the topic of the
-# message before, 25 ns for one that is remembered.
+# The Verdict about publishing to a checked topic, which is remembered. Only for a session with rules.
 cdef uint8_t session_may_publish(Session *session, Bytes topic) noexcept nogil
 # The Verdict about subscribing to, or unsubscribing from, a topic filter without its share prefix.
 cdef uint8_t session_may(const Session *session, RuleAction action, Bytes topic_filter) noexcept nogil

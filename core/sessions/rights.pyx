@@ -1,12 +1,14 @@
 """See rights.pxd."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport free
 
+from rookery.core.permissions.placeholders cimport CLIENT_NAME, TENANT_NAME, USER_NAME, Identity, inspect_names
 from rookery.core.permissions.rule_set cimport (
-    ACTION_PUBLISH, ACTION_SUBSCRIBE, CLIENT_NAME, TENANT_NAME, USER_NAME, VERDICT_ALLOWED, VERDICT_QOS,
-    VERDICT_RETAIN, Identity, RuleAction, RuleSet, rule_set_check, rule_set_release,
+    ACTION_PUBLISH, ACTION_SUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, RuleAction, RuleSet,
+    rule_set_check, rule_set_release,
 )
-from rookery.core.permissions.verdicts cimport verdict_cache_clear, verdict_of_last, verdict_search
+from rookery.core.permissions.last_verdict cimport is_last_topic, remember_verdict
 from rookery.core.sessions.inbox cimport Delivery, inbox_at, inbox_drop
 from rookery.core.sessions.inflight cimport (
     PUBACK_DUE, PUBREC_DUE, InflightSlot, inflight_received, inflight_remove,
@@ -23,16 +25,17 @@ cdef void session_identity(const Session *session, Identity *out) noexcept nogil
     out.names[USER_NAME].size = session.user_id_size
     out.names[CLIENT_NAME].data = session.key + session.user_id_size
     out.names[CLIENT_NAME].size = session.client_id_size
+    out.unfit = session.unfit_names
+    out.unfit_at_front = session.unfit_names_at_front
 
 
 cdef uint8_t session_may_publish(Session *session, Bytes topic) noexcept nogil:
     cdef Identity identity
-    cdef bint is_known
-    cdef uint8_t verdict = verdict_of_last(&session.verdicts, topic, &is_known)
-    if is_known:
-        return verdict
+    if is_last_topic(session.last_verdict, topic):
+        return <uint8_t> session.last_verdict.verdict
     session_identity(session, &identity)
-    return verdict_search(&session.verdicts, session.tenant.world.key, session.rules, &identity, topic)
+    return remember_verdict(
+        &session.last_verdict, topic, rule_set_check(session.rules, ACTION_PUBLISH, &identity, topic))
 
 
 cdef uint8_t session_may(const Session *session, RuleAction action, Bytes topic_filter) noexcept nogil:
@@ -50,11 +53,17 @@ cdef bint session_may_send(const Session *session, Bytes topic, uint8_t qos, uin
 
 cdef bint session_set_rules(Session *session, RuleSet *rules) noexcept nogil:
     cdef RuleSet *earlier = session.rules
+    cdef Identity identity
     session.rules = rules
     rule_set_release(earlier)
     if earlier == rules:
         return False
-    verdict_cache_clear(&session.verdicts)
+    free(session.last_verdict)
+    session.last_verdict = NULL
+    session_identity(session, &identity)
+    inspect_names(&identity)
+    session.unfit_names = identity.unfit
+    session.unfit_names_at_front = identity.unfit_at_front
     return True
 
 

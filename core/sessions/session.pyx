@@ -5,7 +5,6 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.permissions.rule_set cimport rule_set_release
-from rookery.core.permissions.verdicts cimport verdict_cache_clear
 from rookery.core.sessions.aliases cimport aliases_take_back, aliases_use
 from rookery.core.sessions.inbox cimport (
     Delivery, delivery_clear, inbox_clear, inbox_drop_oldest_qos0, inbox_pop, inbox_push,
@@ -106,7 +105,7 @@ cdef void session_end(Session *session) noexcept nogil:
     world.session_count -= 1
     tenant.users -= 1
     rule_set_release(session.rules)
-    verdict_cache_clear(&session.verdicts)
+    free(session.last_verdict)
     free(session.attributes)
     free(session.key)
     free(session)

@@ -4,9 +4,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from rookery.core.permissions.placeholders cimport CLIENT_NAME, TENANT_NAME, USER_NAME, Identity, inspect_names
 from rookery.core.permissions.rule_set cimport (
-    ACTION_PUBLISH, CLIENT_NAME, TENANT_NAME, USER_NAME, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, Identity,
-    RuleSet, rule_set_check, rule_set_current,
+    ACTION_PUBLISH, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, RuleSet, rule_set_check, rule_set_current,
 )
 from rookery.core.sessions.aliases cimport ALIASES_MAXIMUM, aliases_new
 from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
@@ -347,6 +347,7 @@ cdef bint _is_will_permitted(const Command *command, const ConnectPacket *packet
     identity.names[TENANT_NAME] = command_string(command, ADMIT_TENANT_ID)
     identity.names[USER_NAME] = command_string(command, ADMIT_USER_ID)
     identity.names[CLIENT_NAME] = packet.client_id
+    inspect_names(&identity)
     verdict = rule_set_check(command.rules, ACTION_PUBLISH, &identity, packet.will.topic)
     return (
         verdict & VERDICT_ALLOWED

@@ -213,9 +213,9 @@ def test_rule_that_says_nothing_sensible_is_refused(fields: dict[str, object], p
     assert problem in str(raised.value)
 
 
-def test_one_set_serves_all_users_in_a_hundred_bytes_a_rule() -> None:
+def test_one_set_serves_all_users_in_a_few_hundred_bytes_a_rule() -> None:
     permissions = Permissions([allow(f"site/%t/device/%c/channel-{number}/#") for number in range(100)])
-    assert permissions.memory_bytes < 100 * 150
+    assert permissions.memory_bytes < 100 * 400
 
 
 def test_replaced_permissions_can_neither_be_replaced_nor_replace() -> None:
