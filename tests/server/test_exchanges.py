@@ -8,12 +8,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from rookery.core.events import ConnectRequested, ReauthenticationRequested
+from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode
 from rookery.server.auth.authenticator import Admitted, Challenge, Decision, Refused
 from rookery.server.broker import Broker
 from support.mqtt_client import Client
 from support.own_broker import broker_with, open_client
 from support.packets import Auth, Connack, Connect, Disconnect
+from support.permission_rules import allow
 
 Request = ConnectRequested | ReauthenticationRequested
 Play = Callable[[Request, Challenge], Awaitable[Decision]]
@@ -359,3 +361,22 @@ async def test_clients_that_think_or_leave_do_not_open_the_breaker_of_a_plugin()
         (state,) = broker.plugins.states
         assert (state.is_open, state.counters.failures, state.counters.timeouts) == (False, 0, 0)
         assert counts(broker) == (0, 0)
+
+
+async def test_reauthentication_brings_the_rules_of_its_decision() -> None:
+    async def play(request: Request, challenge: Challenge) -> Decision:
+        await trio.lowlevel.checkpoint()
+        is_first = isinstance(request, ConnectRequested)
+        return Admitted("t", "u", permissions=Permissions([allow("before" if is_first else "after")]))
+
+    async with broker_with(enhanced_authenticators=[Script(play)]) as broker, open_client(broker) as client:
+        await begin(client)
+        assert (await client.subscribe("before", "after")).reason_codes == (0, ReasonCode.NOT_AUTHORIZED)
+        await client.send(auth(b"", reason_code=0x19))
+        confirmation = await client.receive()
+        assert isinstance(confirmation, Auth)
+        assert confirmation.reason_code == 0
+        assert (await client.subscribe("before", "after")).reason_codes == (ReasonCode.NOT_AUTHORIZED, 0)
+        info = await broker.session("t", "u", "c")
+        assert info is not None
+        assert info.subscription_count == 1
