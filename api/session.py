@@ -19,7 +19,7 @@ def create_session(broker: Broker) -> Blueprint:
     async def session() -> Response:
         """The client of a session that is online; 404 without a body for any other."""
         parameters = Parameters(request.scope["headers"])
-        info = await broker.session(
+        info = await broker.sessions.find(
             parameters.require(TENANT_ID), parameters.require(USER_ID), parameters.require(CLIENT_ID)
         )
         if info is None or not info.is_online:

@@ -124,6 +124,67 @@ class Engine:
         message_expiry_interval: int | None = None,
     ) -> None: ...
     def find_session(self, request: int, *, tenant_id: str, user_id: str, client_id: str) -> None: ...
+    def kill(
+        self,
+        request: int,
+        *,
+        tenant_id: str,
+        user_id: str,
+        client_id: str,
+        reason_code: int = 0x98,
+        reason_string: str = "",
+        server_reference: str = "",
+    ) -> None:
+        """Disconnect a client; its will is published. The reply is 1, or None when it is not online."""
+
+    def kill_all(
+        self,
+        request: int,
+        shard: int,
+        *,
+        tenant_id: str,
+        user_id: str = "",
+        reason_code: int = 0x98,
+        reason_string: str = "",
+        server_reference: str = "",
+    ) -> None:
+        """Disconnect the clients of a tenant, or of one user of it, on one shard. The reply is their number."""
+
+    def end_sessions(self, request: int, shard: int, *, tenant_id: str, offline_s: int) -> None:
+        """End persistent sessions of a tenant on one shard: those offline for offline_s or longer; 0 = all, online too.
+
+        The reply is their number.
+        """
+
+    def subscribe(
+        self, request: int, *, tenant_id: str, user_id: str, client_id: str, topic_filter: str, qos: int = 0
+    ) -> None:
+        """Subscribe for a client that is online, as if it had done so itself.
+
+        The reply is the reason code, plus 0x100 when the subscription existed; None when the client is not online.
+        """
+
+    def unsubscribe(self, request: int, *, tenant_id: str, user_id: str, client_id: str, topic_filter: str) -> None:
+        """Unsubscribe for a client that is online. The reply is the reason code; None when it is not online."""
+
+    def retain(
+        self,
+        request: int,
+        *,
+        tenant_id: str,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        message_expiry_interval: int | None = None,
+    ) -> None:
+        """Store a retained message without delivering it; an empty payload clears. The reply is a RetainOutcome."""
+
+    def remove_retained(self, request: int, shard: int, *, tenant_id: str, age_s: int) -> None:
+        """Remove retained messages of a tenant that one shard keeps: those stored age_s ago or longer; 0 = all.
+
+        The reply is their number.
+        """
+
     def statistics(self, request: int, shard: int) -> None: ...
     def connect_memory(self, shard: int = 0) -> int: ...
     def feed(self, link: int, data: bytes) -> None: ...

@@ -16,7 +16,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from rookery.core.permissions.rule_set cimport Permissions, RuleSet, rule_set_acquire
-from rookery.core.sessions.message cimport Publication, message_new
+from rookery.core.sessions.message cimport Message, Publication, message_new
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_string, notice_take
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.shards.admission cimport owner_shard, session_key_hash
@@ -24,29 +24,31 @@ from rookery.core.shards.mailbox cimport shard_wake
 from rookery.core.shards.queues cimport (
     command_free, command_new, command_put, event_string, event_take_all,
 )
-from rookery.core.shards.registry cimport registry_clear, registry_init
+from rookery.core.shards.registry cimport home_shard_of, registry_clear, registry_init
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
     ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_STRING_COUNT,
     ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, AUTH_DATA, AUTH_REASON_STRING, AUTH_STRING_COUNT,
-    AUTH_USER_PROPERTIES, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
-    COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE, COMMAND_PUBLISH,
-    COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP,
-    COMMAND_STOP_LISTENING, COMMANDS_QUEUED, CONNECT_CLIENT_ID, CONNECT_DATA,
-    CONNECT_HAS_DATA, CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL,
+    AUTH_USER_PROPERTIES, COMMANDS_QUEUED, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE,
+    COMMAND_CONFIRM, COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN,
+    COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
+    COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
+    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_UNSUBSCRIBE, CONNECT_CLIENT_ID,
+    CONNECT_DATA, CONNECT_HAS_DATA, CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL,
     CONNECT_IS_CLEAN_START, CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER,
     CONNECT_PROPERTIES, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
-    CONNECT_WILL_TOPIC, EVENT_AUTH_RECEIVED, EVENT_AUTHENTICATION_ABANDONED, EVENT_CONNECT_REQUESTED,
-    EVENT_NO_SESSION, EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED, EVENT_SESSION, EVENT_STATISTICS,
-    EVENT_STOPPED, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT,
-    FAREWELL_USER_PROPERTIES, REAUTHENTICATION_CLIENT_ID, REAUTHENTICATION_DATA, REAUTHENTICATION_METHOD,
-    REAUTHENTICATION_PEER, REAUTHENTICATION_PROPERTIES, REAUTHENTICATION_TENANT_ID, REAUTHENTICATION_USER_ID,
-    RECEIVED_DATA, RECEIVED_HAS_DATA, RECEIVED_HAS_REASON_STRING, RECEIVED_PROPERTIES, RECEIVED_REASON_STRING,
-    Command, Event, MemoryLink, Shard, Universe,
+    CONNECT_WILL_TOPIC, EVENT_AUTHENTICATION_ABANDONED, EVENT_AUTH_RECEIVED, EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION,
+    EVENT_NUMBER, EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED, EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
+    FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT, FAREWELL_USER_PROPERTIES,
+    REAUTHENTICATION_CLIENT_ID, REAUTHENTICATION_DATA, REAUTHENTICATION_METHOD, REAUTHENTICATION_PEER,
+    REAUTHENTICATION_PROPERTIES, REAUTHENTICATION_TENANT_ID, REAUTHENTICATION_USER_ID, RECEIVED_DATA, RECEIVED_HAS_DATA,
+    RECEIVED_HAS_REASON_STRING, RECEIVED_PROPERTIES, RECEIVED_REASON_STRING, Command, Event, MemoryLink, Shard,
+    Universe,
 )
 from rookery.core.shards.transport cimport memory_link_new, memory_link_release
 from rookery.core.shards.turn cimport clock_ms, shard_run, shard_turn
 from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.hashing cimport hash_bytes
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
 from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
 from rookery.core.wire.decode cimport next_user_property
@@ -298,6 +300,25 @@ cdef object _noticed(const Notice *notice, uint64_t wall_offset_ms):
         (notice.numbers[0], notice.numbers[1], notice.numbers[2], notice.numbers[3]))
 
 
+cdef Message *_message(bytes topic, bytes payload, int qos, bint retain) except? NULL:
+    """One reference; NULL when memory is short."""
+    cdef Publication publication
+    if not 0 <= qos <= 2:
+        raise ValueError(f"qos is {qos}, it must be 0, 1 or 2")
+    memset(&publication, 0, sizeof(publication))
+    publication.topic = _view(topic)
+    publication.payload = _view(payload)
+    publication.qos = <uint8_t> qos
+    publication.retain = retain
+    return message_new(&publication)
+
+
+cdef uint8_t _farewell(int reason_code) except? 0:
+    if not 0x80 <= reason_code <= 0xFF:
+        raise ValueError(f"reason_code is {reason_code:#04x}, a farewell has 0x80 to 0xff")
+    return <uint8_t> reason_code
+
+
 # A cycle that is collected must not take the fields away before __dealloc__ has read them.
 @cython.no_gc_clear
 cdef class Engine:
@@ -455,8 +476,10 @@ cdef class Engine:
         if event.kind == EVENT_SESSION:
             return Reply(event.request, _session_info(event, self._asked.pop(event.request)))
         if event.kind == EVENT_NO_SESSION:
-            self._asked.pop(event.request)
+            self._asked.pop(event.request, None)
             return Reply(event.request, None)
+        if event.kind == EVENT_NUMBER:
+            return Reply(event.request, event.numbers[0])
         if event.kind == EVENT_STATISTICS:
             return Reply(event.request, _statistics(event, shard))
         assert event.kind == EVENT_STOPPED
@@ -670,23 +693,15 @@ cdef class Engine:
     ):
         cdef bytes tenant = _name(tenant_id, "tenant_id")
         cdef bytes name = _name(topic, "topic")
-        cdef Publication publication
         cdef Bytes strings[1]
         cdef Command *command
-        if not 0 <= qos <= 2:
-            raise ValueError(f"qos is {qos}, it must be 0, 1 or 2")
         self._shard(shard)
-        memset(&publication, 0, sizeof(publication))
-        publication.topic = _view(name)
-        publication.payload = _view(payload)
-        publication.qos = <uint8_t> qos
-        publication.retain = retain
         strings[0] = _view(tenant)
         command = command_new(COMMAND_PUBLISH, strings, 1)
         if command != NULL:
             command.request = request
             command.number = 0 if message_expiry_interval is None else message_expiry_interval
-            command.message = message_new(&publication)
+            command.message = _message(name, payload, qos, retain)
             if command.message == NULL:
                 command_free(command)
                 command = NULL
@@ -713,6 +728,97 @@ cdef class Engine:
         except BaseException:
             del self._asked[request]
             raise
+
+    cdef int _ask_about(
+        self, uint64_t request, uint8_t kind, tuple texts, uint64_t number=0, uint8_t reason_code=0
+    ) except -1:
+        """Send a command about one session; texts begin with its key."""
+        cdef list encoded = [text.encode() for text in texts]
+        cdef Bytes strings[5]
+        cdef uint32_t index
+        cdef Command *command
+        self._shard(0)
+        for index in range(<uint32_t> len(encoded)):
+            _name(texts[index], "text")
+            strings[index] = _view(encoded[index])
+        command = command_new(kind, strings, <uint32_t> len(encoded))
+        if command != NULL:
+            command.request = request
+            command.number = number
+            command.reason_code = reason_code
+        self._put(self._owner(strings), command)
+        return 0
+
+    def kill(
+        self, uint64_t request, *, str tenant_id, str user_id, str client_id, int reason_code=0x98,
+        str reason_string="", str server_reference="",
+    ):
+        self._ask_about(
+            request, COMMAND_KILL, (tenant_id, user_id, client_id, reason_string, server_reference), 0,
+            _farewell(reason_code))
+
+    def subscribe(
+        self, uint64_t request, *, str tenant_id, str user_id, str client_id, str topic_filter, int qos=0,
+    ):
+        if not 0 <= qos <= 2:
+            raise ValueError(f"qos is {qos}, it must be 0, 1 or 2")
+        self._ask_about(request, COMMAND_SUBSCRIBE, (tenant_id, user_id, client_id, topic_filter), <uint64_t> qos)
+
+    def unsubscribe(self, uint64_t request, *, str tenant_id, str user_id, str client_id, str topic_filter):
+        self._ask_about(request, COMMAND_UNSUBSCRIBE, (tenant_id, user_id, client_id, topic_filter))
+
+    cdef int _sweep(
+        self, uint64_t request, uint32_t shard, uint8_t kind, tuple texts, uint64_t number=0, uint8_t reason_code=0
+    ) except -1:
+        cdef list encoded = [_name(text, "text") for text in texts]
+        cdef Bytes strings[4]  # SWEEP_STRING_COUNT
+        cdef uint32_t index
+        cdef Command *command
+        self._shard(shard)
+        for index in range(4):
+            strings[index] = _view(encoded[index])
+        command = command_new(kind, strings, 4)
+        if command != NULL:
+            command.request = request
+            command.number = number
+            command.reason_code = reason_code
+        self._put(shard, command)
+        return 0
+
+    def kill_all(
+        self, uint64_t request, uint32_t shard, *, str tenant_id, str user_id="", int reason_code=0x98,
+        str reason_string="", str server_reference="",
+    ):
+        self._sweep(
+            request, shard, COMMAND_SWEEP_CONNECTIONS, (tenant_id, user_id, reason_string, server_reference), 0,
+            _farewell(reason_code))
+
+    def end_sessions(self, uint64_t request, uint32_t shard, *, str tenant_id, uint32_t offline_s):
+        self._sweep(request, shard, COMMAND_SWEEP_SESSIONS, (tenant_id, "", "", ""), offline_s)
+
+    def remove_retained(self, uint64_t request, uint32_t shard, *, str tenant_id, uint32_t age_s):
+        self._sweep(request, shard, COMMAND_SWEEP_RETAINED, (tenant_id, "", "", ""), age_s)
+
+    def retain(
+        self, uint64_t request, *, str tenant_id, str topic, bytes payload, int qos=0,
+        object message_expiry_interval=None,
+    ):
+        cdef bytes tenant = _name(tenant_id, "tenant_id")
+        cdef bytes name = _name(topic, "topic")
+        cdef Bytes strings[1]
+        cdef Command *command
+        self._shard(0)
+        strings[0] = _view(tenant)
+        command = command_new(COMMAND_RETAIN, strings, 1)
+        if command != NULL:
+            command.request = request
+            command.number = 0 if message_expiry_interval is None else message_expiry_interval
+            command.message = _message(name, payload, qos, True)
+            if command.message == NULL:
+                command_free(command)
+                command = NULL
+        self._put(
+            home_shard_of(hash_bytes(&self._universe.key, strings[0].data, strings[0].size), self.shard_count), command)
 
     cdef uint32_t _owner(self, const Bytes *session_key) noexcept:
         """The shard of the session of tenant, user and client identifier. The engine is open."""

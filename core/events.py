@@ -4,6 +4,7 @@ Engine.take_events returns them in the order in which the shard raised them.
 """
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,14 @@ class PublishOutcome:
             self.dropped + other.dropped,
             self.retained or other.retained,
         )
+
+
+class RetainOutcome(IntEnum):
+    """The number that answers Engine.retain."""
+
+    FAILED = 0  # memory is short
+    STORED = 1
+    CLEARED = 2
 
 
 @dataclass(frozen=True, slots=True)

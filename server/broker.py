@@ -28,7 +28,6 @@ from rookery.core.events import (
     PublishOutcome,
     ReauthenticationRequested,
     Reply,
-    SessionInfo,
     ShardStatistics,
     ShardStopped,
 )
@@ -39,6 +38,7 @@ from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
 from .auth import open_authenticator, open_enhanced_authenticators
 from .auth.authenticator import Authenticator, EnhancedAuthenticator
+from .commands import Command, for_each_shard
 from .config import Config, MqttSection
 from .event_bus import EventBus
 from .events import event_of
@@ -49,6 +49,8 @@ from .permissions import FilePermissions, RulesFileError, open_permissions
 from .plugins.host import PluginHost, open_plugins
 from .plugins.tenant_settings import ProvidedSettings
 from .replies import Answer, Replies
+from .retained import RetainedMessages
+from .sessions import Sessions
 from .tenant_settings import Layer, TenantSettingsBook
 
 EVENTS_PER_CHECKPOINT = 256  # Other tasks get the thread after this many events, about a millisecond of work.
@@ -57,8 +59,6 @@ COLLECT_LAST_S = 1.0  # For collectors to take what the shards told last; then i
 READY_TIMEOUT_S = 1.0  # A shard that is silent for longer is not fit for clients: its turns take milliseconds.
 
 _log = get_logger(__name__)
-
-Command = Callable[[int], None]  # puts a command with this request number into the queue of a shard
 
 
 class BrokerError(Exception):
@@ -111,6 +111,8 @@ class Broker:
         )
         self._listener = listener
         self._replies = Replies()
+        self.sessions = Sessions(engine, self._ask)
+        self.retained = RetainedMessages(engine, self._ask)
         self.events = EventBus(engine.observe)
         self.plugins = plugins or PluginHost(())
         self._scope = trio.CancelScope(shield=True)  # of the shards: a cancelled caller still has its clients told
@@ -148,25 +150,13 @@ class Broker:
             message_expiry_interval=message_expiry_interval,
         )
 
-        def publish_on(shard: int) -> Command:
-            return lambda request: publish(request, shard)
-
-        answers = await self._ask([publish_on(shard) for shard in range(self._engine.shard_count)])
+        answers = await self._ask(for_each_shard(publish, self._engine.shard_count))
         return sum((answer for answer in answers if isinstance(answer, PublishOutcome)), start=PublishOutcome())
-
-    async def session(self, tenant_id: str, user_id: str, client_id: str) -> SessionInfo | None:
-        """The session of this key as its shard sees it, online or not; None when there is none. Errors as publish."""
-        find = partial(self._engine.find_session, tenant_id=tenant_id, user_id=user_id, client_id=client_id)
-        (answer,) = await self._ask([find])
-        return answer if isinstance(answer, SessionInfo) else None
 
     async def statistics(self) -> tuple[ShardStatistics, ...]:
         """The counters and gauges of every shard, in order. Errors as publish."""
 
-        def ask(shard: int) -> Command:
-            return lambda request: self._engine.statistics(request, shard)
-
-        answers = await self._ask([ask(shard) for shard in range(self._engine.shard_count)])
+        answers = await self._ask(for_each_shard(self._engine.statistics, self._engine.shard_count))
         return tuple(answer for answer in answers if isinstance(answer, ShardStatistics))
 
     def settings_of(self, tenant_id: str) -> TenantSettings:

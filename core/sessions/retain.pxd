@@ -1,6 +1,6 @@
 """The retained messages of a tenant, on its home shard: storing, clearing, expiry [MQTT5 3.3.1.3]."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from rookery.core.sessions.message cimport Message, Publication
 from rookery.core.sessions.state cimport Tenant
 from rookery.core.structures.timers cimport Timer
@@ -15,6 +15,7 @@ cdef struct Retained:       # what the tenant's RetainedTree points to
     Message *message        # one reference
     Tenant *tenant
     Timer *timer            # TIMER_RETAINED, owner is this struct; NULL without expiry
+    uint64_t stored_at_ms   # clock of the shards
 
 
 cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil

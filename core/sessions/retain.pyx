@@ -56,6 +56,7 @@ cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
     if retained == NULL:
         return RETAIN_NO_MEMORY
     retained.tenant = tenant
+    retained.stored_at_ms = tenant.world.now_ms
     retained.message = publication_keep(publication)
     if retained.message != NULL and publication.expires_at_ms != NEVER:
         retained.timer = <Timer *> calloc(1, sizeof(Timer))

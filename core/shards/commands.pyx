@@ -6,6 +6,8 @@ from libc.string cimport memcpy, memset
 
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT
 from rookery.core.sessions.publish cimport Outcome
+from rookery.core.sessions.message cimport Publication, publication_end, publication_of
+from rookery.core.sessions.retain cimport RETAIN_NO_MEMORY, tenant_retain
 from rookery.core.sessions.session cimport session_find
 from rookery.core.sessions.state cimport Session, Tenant
 from rookery.core.shards.admission cimport (
@@ -22,17 +24,21 @@ from rookery.core.shards.queues cimport (
 )
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
-    COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE, COMMAND_PUBLISH,
-    COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP,
-    COMMAND_STOP_LISTENING, CONNECT_DUE, EVENT_NO_SESSION, EVENT_PUBLISHED,
-    EVENT_SESSION, EVENT_STATISTICS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, VERDICT_DUE, Command,
-    Connection, Event, Shard,
+    COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE,
+    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS,
+    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS,
+    COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_UNSUBSCRIBE, CONNECT_DUE, EVENT_NO_SESSION, EVENT_NUMBER,
+    EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
+    KEY_REASON_STRING, KEY_SERVER_REFERENCE, KEY_TOPIC_FILTER, VERDICT_DUE, Command, Connection, Event, Shard,
 )
+from rookery.core.shards.protocol cimport subscribe_for, unsubscribe_for
+from rookery.core.shards.sweeps cimport SWEEP_CONNECTIONS, SWEEP_RETAINED, SWEEP_SESSIONS, sweep_begin
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
 from rookery.core.shards.transport cimport memory_link_release
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.pointer_map cimport pointer_map_each
 from rookery.core.topics.retained cimport retained_count
+from rookery.core.wire.packets cimport SubscriptionRequest
 from rookery.core.wire.spec cimport REASON_SERVER_SHUTTING_DOWN, REASON_SERVER_UNAVAILABLE
 
 cdef enum:
@@ -170,6 +176,64 @@ cdef void _observe(Shard *shard, Command *command) noexcept nogil:
     memcpy(shard.notices.wanted, wanted.data, NOTICE_KIND_COUNT)
 
 
+cdef void _reply_number(Shard *shard, const Command *command, uint64_t number) noexcept nogil:
+    cdef Event *event = event_new(EVENT_NUMBER, command.request, NULL, 0)
+    if event != NULL:
+        event.numbers[0] = number
+    _reply(shard, event)
+
+
+cdef Connection *_connection_of(Shard *shard, Command *command) noexcept nogil:
+    """The connection of the session that the command names; NULL, and the asker is told, when it is not online."""
+    cdef Session *session = _session_of(shard, command)
+    if session == NULL or session.link == NULL:
+        _reply(shard, event_new(EVENT_NO_SESSION, command.request, NULL, 0))
+        return NULL
+    return <Connection *> session.link
+
+
+cdef void _kill(Shard *shard, Command *command) noexcept nogil:
+    cdef Connection *connection = _connection_of(shard, command)
+    if connection != NULL:
+        connection_close_with(
+            connection, command.reason_code, command_string(command, KEY_REASON_STRING),
+            command_string(command, KEY_SERVER_REFERENCE), True)
+        _reply_number(shard, command, 1)
+
+
+cdef void _subscribe(Shard *shard, Command *command) noexcept nogil:
+    cdef Connection *connection = _connection_of(shard, command)
+    cdef SubscriptionRequest request
+    cdef bint existed = False
+    cdef uint64_t reason_code
+    if connection != NULL:
+        memset(&request, 0, sizeof(request))
+        request.topic_filter = command_string(command, KEY_TOPIC_FILTER)
+        request.qos = <uint8_t> command.number
+        reason_code = subscribe_for(connection, &request, &existed)
+        _reply_number(shard, command, reason_code | <uint64_t> existed << 8)
+
+
+cdef void _unsubscribe(Shard *shard, Command *command) noexcept nogil:
+    cdef Connection *connection = _connection_of(shard, command)
+    if connection != NULL:
+        _reply_number(shard, command, unsubscribe_for(connection, command_string(command, KEY_TOPIC_FILTER)))
+
+
+cdef void _retain(Shard *shard, Command *command) noexcept nogil:
+    cdef Tenant *tenant = tenant_acquire(shard, command_string(command, 0))
+    cdef Publication publication
+    cdef int result = RETAIN_NO_MEMORY
+    if command.number != 0:
+        command.message.expires_at_ms = shard.world.now_ms + command.number * 1000
+    if tenant != NULL:
+        publication_of(command.message, &publication)
+        result = tenant_retain(tenant, &publication)
+        publication_end(&publication)
+        tenant_release(shard, tenant)
+    _reply_number(shard, command, <uint64_t> (result + 1))
+
+
 cdef void _disconnect(Shard *shard, Command *command) noexcept nogil:
     cdef Connection *connection = connection_by_handle(shard, command.request)
     if connection != NULL and connection.state == ATTACHED:
@@ -205,6 +269,15 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
     if kind == COMMAND_REFUSE:
         admission_refuse(shard, command)
         return
+    if kind == COMMAND_SWEEP_CONNECTIONS:
+        sweep_begin(shard, command, SWEEP_CONNECTIONS)
+        return
+    if kind == COMMAND_SWEEP_SESSIONS:
+        sweep_begin(shard, command, SWEEP_SESSIONS)
+        return
+    if kind == COMMAND_SWEEP_RETAINED:
+        sweep_begin(shard, command, SWEEP_RETAINED)
+        return
     if kind == COMMAND_LISTEN:
         listener_add(shard, command.descriptor, command.listener_id)
     elif kind == COMMAND_STOP_LISTENING:
@@ -233,6 +306,14 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         authentication_confirm(shard, command)
     elif kind == COMMAND_DISCONNECT:
         _disconnect(shard, command)
+    elif kind == COMMAND_KILL:
+        _kill(shard, command)
+    elif kind == COMMAND_SUBSCRIBE:
+        _subscribe(shard, command)
+    elif kind == COMMAND_UNSUBSCRIBE:
+        _unsubscribe(shard, command)
+    elif kind == COMMAND_RETAIN:
+        _retain(shard, command)
     elif kind == COMMAND_LINK:
         _link(shard, command)
     command_free(command)

@@ -461,6 +461,19 @@ cdef void _handle_subscribe(Connection *connection, const Frame *frame, const ui
     free(reason_codes)
 
 
+cdef uint8_t subscribe_for(Connection *connection, const SubscriptionRequest *request, bint *existed) noexcept nogil:
+    cdef const char *detail = NULL
+    cdef ParsedFilter parsed
+    cdef uint8_t reason_code
+    existed[0] = parse_topic_filter(
+        request.topic_filter.data, request.topic_filter.size, &connection.tenant.settings.topic_limits, &parsed
+    ) == TOPIC_OK and subscription_find(connection.link.session, &parsed) != NULL
+    forget_recent_topic(&connection.shard.world)
+    reason_code = _subscribe_one(connection, request, 0, &detail)
+    _notice_subscribing(connection, request, 0, reason_code)
+    return reason_code
+
+
 cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter, const char **detail) noexcept nogil:
     cdef Session *session = connection.link.session
     cdef ParsedFilter parsed
@@ -477,6 +490,23 @@ cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter, const 
         # What is still to come of its retained messages must not come any more [MQTT-3.10.4-2].
         replay_cancel(connection.shard, session, subscription_find(session, &parsed).filter_id)
     return REASON_SUCCESS if session_unsubscribe(session, &parsed) else REASON_NO_SUBSCRIPTION_EXISTED
+
+
+cdef void _notice_unsubscribing(
+    const Connection *connection, Bytes topic_filter, uint8_t reason_code
+) noexcept nogil:
+    if is_noticed(&connection.shard.world, NOTICE_UNSUBSCRIBED):
+        notice_session(
+            connection.link.session, NOTICE_UNSUBSCRIBED, absent(), topic_filter, reason_code, 0, 0, 0)
+
+
+cdef uint8_t unsubscribe_for(Connection *connection, Bytes topic_filter) noexcept nogil:
+    cdef const char *detail = NULL
+    cdef uint8_t reason_code
+    forget_recent_topic(&connection.shard.world)
+    reason_code = _unsubscribe_one(connection, topic_filter, &detail)
+    _notice_unsubscribing(connection, topic_filter, reason_code)
+    return reason_code
 
 
 cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
@@ -503,9 +533,7 @@ cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const 
     while next_topic_filter(&rest, &topic_filter):
         failure = NULL
         reason_codes[count] = _unsubscribe_one(connection, topic_filter, &failure)
-        if is_noticed(&connection.shard.world, NOTICE_UNSUBSCRIBED):
-            notice_session(
-                connection.link.session, NOTICE_UNSUBSCRIBED, absent(), topic_filter, reason_codes[count], 0, 0, 0)
+        _notice_unsubscribing(connection, topic_filter, reason_codes[count])
         count += 1
         if detail == NULL:
             detail = failure

@@ -19,5 +19,9 @@ cdef void registry_release(Registry *registry, ReclaimDomain *reclaim, SharedTen
 
 
 # The shard that keeps the tenant's retained messages. High bits: the low ones choose places in hash tables.
+cdef inline uint32_t home_shard_of(uint64_t tenant_hash, uint32_t shard_count) noexcept nogil:
+    return <uint32_t> ((tenant_hash >> 32) % shard_count)
+
+
 cdef inline uint32_t home_shard(const SharedTenant *tenant, uint32_t shard_count) noexcept nogil:
-    return <uint32_t> ((tenant.hash >> 32) % shard_count)
+    return home_shard_of(tenant.hash, shard_count)

@@ -17,6 +17,7 @@ from rookery.core.shards.state cimport (
     CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command, Connection,
     Event, Mail, OutMail, Shard, Transfer, Universe, WalkBatch,
 )
+from rookery.core.shards.sweeps cimport sweeps_clear
 from rookery.core.shards.tenants cimport tenants_clear
 from rookery.core.structures.mutex cimport mutex_destroy, mutex_init
 from rookery.core.structures.timers cimport wheel_free, wheel_new
@@ -143,6 +144,7 @@ cdef void shard_free(Shard *shard) noexcept nogil:
     # A shard that never came to be whole owns nothing yet but what is freed below.
     if shard.world.wheel != NULL and shard.out_mail != NULL:
         replays_clear(shard)
+        sweeps_clear(shard)
         _drop_connections(shard)
         # Other shards may be gone already: nothing is handed over any more.
         for target in range(shard.universe.shard_count):

@@ -19,6 +19,7 @@ from rookery.core.sessions.notices cimport NoticeBoard
 from rookery.core.sessions.outbox cimport FlushList, SegmentPool
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Link, Session, SharedTenant, Tenant, World
+from rookery.core.shards.sweeps cimport Sweep
 from rookery.core.structures.hashing cimport HashKey
 from rookery.core.structures.mutex cimport Mutex
 from rookery.core.structures.pointer_map cimport PointerMap
@@ -233,6 +234,21 @@ cdef enum CommandKind:
     COMMAND_DISCONNECT = 15
     COMMAND_SET_PERMISSIONS = 16
     COMMAND_REPLACE_PERMISSIONS = 17
+    COMMAND_KILL = 18          # disconnect one client
+    COMMAND_SWEEP_CONNECTIONS = 19  # these three: see sweeps.pxd
+    COMMAND_SWEEP_SESSIONS = 20
+    COMMAND_SWEEP_RETAINED = 21
+    COMMAND_SUBSCRIBE = 22     # number: QoS
+    COMMAND_UNSUBSCRIBE = 23
+    COMMAND_RETAIN = 24
+
+cdef enum:                     # what commands about one session carry
+    KEY_TENANT_ID = 0
+    KEY_USER_ID = 1
+    KEY_CLIENT_ID = 2
+    KEY_TOPIC_FILTER = 3       # of COMMAND_SUBSCRIBE and COMMAND_UNSUBSCRIBE
+    KEY_REASON_STRING = 3      # of COMMAND_KILL
+    KEY_SERVER_REFERENCE = 4   # of COMMAND_KILL
 
 cdef enum:                     # what COMMAND_ADMIT carries; flag: there is authentication data
     ADMIT_TENANT_ID = 0
@@ -305,6 +321,7 @@ cdef enum EventKind:
     EVENT_AUTH_RECEIVED = 7
     EVENT_REAUTHENTICATION_REQUESTED = 8
     EVENT_AUTHENTICATION_ABANDONED = 9
+    EVENT_NUMBER = 10          # reply to commands that only count or tell a reason code
 
 cdef enum:                     # what EVENT_CONNECT_REQUESTED carries
     CONNECT_PEER = 0
@@ -417,6 +434,7 @@ cdef struct Shard:
     Connection *ready          # to be served in the next turn, whatever the kernel says
     Connection *memory_connections  # looked at in every turn: tests and embedding have few
     Replay *replays
+    Sweep *sweeps
     RemoteWalk *remote_walks
     uint64_t last_replay
     Listener *listeners

@@ -37,6 +37,7 @@ from rookery.core.shards.state cimport (
     ATTACHED, CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, HOLD_MS, MAIL_CONNECTION, MAIL_ERRAND,
     MAIL_RETAINED, MAIL_WALK, Connection, Event, Listener, Mail, Shard,
 )
+from rookery.core.shards.sweeps cimport sweeps_have_work, sweeps_step
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport memory_link_is_readable
 from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online, reclaim_quiescent
@@ -242,6 +243,8 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     _run_timers(shard)
     if shard.replays != NULL:
         replays_step(shard)
+    if shard.sweeps != NULL:
+        sweeps_step(shard)
     if shard.held != NULL:
         _look_at_held(shard)
     errands_send(shard)
@@ -252,7 +255,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     shard.turns += 1
     if shard.is_stopping:
         _look_at_end(shard)
-    return shard.ready != NULL or replays_have_work(shard)
+    return shard.ready != NULL or replays_have_work(shard) or sweeps_have_work(shard)
 
 
 cdef void _begin(Shard *shard) noexcept nogil:

@@ -49,7 +49,7 @@ async def test_session_that_is_offline_is_not_found(service: Service) -> None:
     async with service.connect(client_id="dev1", username="acme/bob", session_expiry_interval=100) as client:
         await client.disconnect()
         await client.expect_closed()
-    assert await service.broker.session("acme", "bob", "dev1") is not None
+    assert await service.broker.sessions.find("acme", "bob", "dev1") is not None
     response = await get_session(service)
     assert (response.status_code, response.content) == (404, b"")
 

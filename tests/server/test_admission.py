@@ -43,7 +43,7 @@ async def refusal_of(broker: Broker, **fields: object) -> ConnectionRefused:
 
 async def test_development_authenticator_names_tenant_and_user(broker: Broker) -> None:
     async with connect(broker, client_id="c", username="acme/bob", password=b"x"):
-        info = await broker.session("acme", "bob", "c")
+        info = await broker.sessions.find("acme", "bob", "c")
     assert info is not None
     assert (info.tenant_id, info.user_id, info.client_id) == ("acme", "bob", "c")
     assert broker.admission.admitted_count == 1
@@ -60,7 +60,7 @@ async def test_authenticator_sees_what_the_client_sent() -> None:
         broker_with(Waiting(decide)) as broker,
         connect(broker, client_id="ü", username="name", password=b"\x00secret", version=4),
     ):
-        info = await broker.session("t", "u", "ü")
+        info = await broker.sessions.find("t", "u", "ü")
     (request,) = seen
     assert (request.client_id, request.username, request.password) == ("ü", "name", b"\x00secret")
     assert (request.protocol_version, request.clean_start) == (4, True)
@@ -158,7 +158,7 @@ async def test_immediate_authenticator_that_raises_refuses() -> None:
 
 async def test_immediate_authenticator_may_leave_a_decision_for_later() -> None:
     async with broker_with(Immediate(lambda request: None)) as broker, connect(broker, client_id="c"):
-        assert await broker.session("late", "waited", "c") is not None
+        assert await broker.sessions.find("late", "waited", "c") is not None
 
 
 async def test_authenticator_that_hangs_refuses_at_its_deadline() -> None:

@@ -103,14 +103,14 @@ async def test_session_is_found_by_its_whole_key_only(shard_count: int) -> None:
         connect(broker, client_id="c", username="acme/bob", keep_alive=33, session_expiry_interval=100) as client,
     ):
         await client.subscribe("a", "b")
-        info = await broker.session("acme", "bob", "c")
+        info = await broker.sessions.find("acme", "bob", "c")
         assert info is not None
         assert (info.is_online, info.is_persistent, info.protocol_version) == (True, True, 5)
         assert (info.keep_alive, info.session_expiry_interval, info.subscription_count) == (33, 100, 2)
         assert info.peer.startswith("127.0.0.1:")
         assert info.channel_id
         for key in (("acme", "bob", "d"), ("acme", "eve", "c"), ("other", "bob", "c")):
-            assert await broker.session(*key) is None
+            assert await broker.sessions.find(*key) is None
 
 
 async def test_statistics_count_what_each_shard_has(broker: Broker) -> None:
@@ -125,7 +125,7 @@ async def test_many_calls_at_once_each_get_their_own_answer(shard_count: int) ->
     async with broker_with(shards={"count": shard_count}) as broker, trio.open_nursery() as nursery:
 
         async def find(number: int) -> None:
-            info = await broker.session("DevOnly", "DevUser", f"c{number}")
+            info = await broker.sessions.find("DevOnly", "DevUser", f"c{number}")
             assert (info is not None and info.client_id) == (f"c{number}" if number < 5 else False)
 
         async def hold(number: int, *, task_status: trio.TaskStatus[None]) -> None:

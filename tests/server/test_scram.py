@@ -74,7 +74,7 @@ async def test_a_client_logs_in_and_both_sides_know_each_other() -> None:
     async with broker_with(scram=SECTION) as broker, open_client(broker) as client:
         connack = await log_in(client)
         assert (connack.reason_code, connack.authentication_method) == (0, METHOD)
-        assert await broker.session("acme", "bob", "c") is not None
+        assert await broker.sessions.find("acme", "bob", "c") is not None
         await client.ping()
         assert isinstance(await log_in_again(client, "acme/bob", PASSWORD), Auth)
         await client.ping()
@@ -176,7 +176,7 @@ async def test_without_users_the_method_is_not_offered(broker: Broker) -> None:
 
 async def test_clients_without_a_method_go_to_the_other_authenticator() -> None:
     async with broker_with(scram=SECTION) as broker, connect(broker, client_id="plain", username="t/u"):
-        assert await broker.session("t", "u", "plain") is not None
+        assert await broker.sessions.find("t", "u", "plain") is not None
 
 
 async def test_users_may_be_kept_elsewhere() -> None:
@@ -190,7 +190,7 @@ async def test_users_may_be_kept_elsewhere() -> None:
     async with broker_with(enhanced_authenticators=[authenticator]) as broker:
         async with open_client(broker) as client:
             assert (await log_in(client, RFC_USER, "pencil")).reason_code == 0
-            info = await broker.session("t", "u", "c")
+            info = await broker.sessions.find("t", "u", "c")
             assert info is not None
             assert info.attributes == b'{"color": "blue"}'
         async with open_client(broker) as client:

@@ -1,0 +1,39 @@
+"""What can be done to the retained messages of a tenant from outside."""
+
+from functools import partial
+
+from rookery.core.engine import Engine
+from rookery.core.events import RetainOutcome
+
+from .commands import Ask, for_each_shard, total
+
+
+class RetainedMessages:
+    """The retained messages of a broker. Errors of all calls: BrokerBusy, BrokerLate, BrokerStopping."""
+
+    def __init__(self, engine: Engine, ask: Ask) -> None:
+        self._engine = engine
+        self._ask = ask
+
+    async def store(
+        self, tenant_id: str, topic: str, payload: bytes, *, qos: int, message_expiry_interval: int | None = None
+    ) -> RetainOutcome:
+        """Keep a message for later subscribers; it is delivered to none of those that there are. No payload: clear.
+
+        topic is a checked topic name.
+        """
+        retain = partial(
+            self._engine.retain,
+            tenant_id=tenant_id,
+            topic=topic,
+            payload=payload,
+            qos=qos,
+            message_expiry_interval=message_expiry_interval,
+        )
+        (answer,) = await self._ask([retain])
+        return RetainOutcome(answer if isinstance(answer, int) else RetainOutcome.FAILED)
+
+    async def remove(self, tenant_id: str, *, age_s: int) -> int:
+        """Remove the messages that were stored age_s ago or longer, 0: all; their number."""
+        remove = partial(self._engine.remove_retained, tenant_id=tenant_id, age_s=age_s)
+        return total(await self._ask(for_each_shard(remove, self._engine.shard_count)))
