@@ -27,9 +27,12 @@ from .answers import (
 )
 from .health import PATHS as HEALTH_PATHS
 from .health import create_health
+from .kill import create_kill
 from .parameters import Parameters
 from .publish import create_publish
+from .retain import create_retain
 from .session import create_session
+from .subscriptions import create_subscriptions
 
 RETRY_AFTER_S = 1
 
@@ -43,7 +46,14 @@ def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
     # The framework's own bound on what it buffers of a body whose reader is slow; read_body has the tenant's.
     app.config.update(MAX_CONTENT_LENGTH=section.body_limit_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Answers read in the order they are written here.
-    for resource in (create_publish(broker, section), create_session(broker), create_health(broker)):
+    for resource in (
+        create_publish(broker, section),
+        create_retain(broker, section),
+        create_session(broker),
+        create_kill(broker),
+        create_subscriptions(broker),
+        create_health(broker),
+    ):
         app.register_blueprint(resource)
 
     @app.before_request

@@ -9,6 +9,7 @@ BadParameter with a text that names the header and says what was expected.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import count
 from time import time_ns
 from typing import Generic, TypeVar
@@ -25,6 +26,14 @@ _INT64_MINIMUM, _INT64_MAXIMUM = -(2**63), 2**63 - 1
 
 class BadParameter(ValueError):
     """A header parameter that cannot be used; the text is the body of the 400."""
+
+
+class Redirection(StrEnum):
+    """What `server_redirect` may say: stay away, go there for good, go there for now."""
+
+    NO = "no"
+    MOVE = "move"
+    TEMP_USE = "temp_use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,26 @@ def _parse_switch(name: str, text: str) -> bool:
     return value
 
 
+def _parse_age_seconds(name: str, text: str) -> int:
+    age_seconds = _parse_integer(name, text)
+    if not 0 <= age_seconds <= EXPIRY_SECONDS_MAXIMUM:
+        raise BadParameter(f"{name}: expected 0 to {EXPIRY_SECONDS_MAXIMUM}, got {_quote(text)}")
+    return age_seconds
+
+
+def _parse_redirection(name: str, text: str) -> Redirection:
+    try:
+        return Redirection(text)
+    except ValueError:
+        raise BadParameter("Invalid server redirect value") from None
+
+
+def _parse_server_reference(name: str, text: str) -> str:
+    if len(text.encode()) > TEXT_SIZE_MAXIMUM:
+        raise BadParameter(f"Server reference exceeds {TEXT_SIZE_MAXIMUM} bytes")
+    return text
+
+
 TENANT_ID = Parameter("tenant_id", _parse_text)
 USER_ID = Parameter("user_id", _parse_text)
 CLIENT_ID = Parameter("client_id", _parse_text)
@@ -97,6 +126,11 @@ TOPIC = Parameter("topic", _parse_any_text)  # An empty topic is refused as a to
 QOS = Parameter("qos", _parse_qos)
 EXPIRY_SECONDS = Parameter("expiry_seconds", _parse_expiry_seconds)
 CLIENT_TYPE = Parameter("client_type", _parse_text)
+AGE_SECONDS = Parameter("expiry_seconds", _parse_age_seconds)
+TOPIC_FILTER = Parameter("topic_filter", _parse_any_text)  # An empty one is refused as a topic filter.
+SUB_QOS = Parameter("sub_qos", _parse_qos)
+SERVER_REDIRECT = Parameter("server_redirect", _parse_redirection)
+SERVER_REFERENCE = Parameter("server_reference", _parse_server_reference)
 VERBOSE = Parameter("verbose", _parse_switch)
 
 
@@ -151,8 +185,9 @@ class Parameters:
             text = unquote_to_bytes(values[0]).decode("utf-8")
         except UnicodeDecodeError:
             raise BadParameter(f"{name}: expected UTF-8 or percent-encoded UTF-8") from None
-        if (
-            "\0" in text and name != TOPIC.name
+        if "\0" in text and name not in (
+            TOPIC.name,
+            TOPIC_FILTER.name,
         ):  # No name in MQTT has one [MQTT-1.5.4-2]; topics have rules of their own.
             raise BadParameter(f"{name}: expected text without U+0000")
         return text

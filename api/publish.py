@@ -8,6 +8,7 @@ from rookery.server.config import ApiSection
 from .answers import answer_text
 from .body import read_body
 from .parameters import EXPIRY_SECONDS, QOS, TENANT_ID, TOPIC, VERBOSE, Parameters
+from .witness import witness
 
 
 def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
@@ -26,11 +27,12 @@ def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
         topic = parameters.require(TOPIC)
         qos = parameters.require(QOS)
         expiry_seconds = parameters.find(EXPIRY_SECONDS)
-        parameters.acting_client()  # Checked now; it goes with the message when there are events to carry it.
+        caller = parameters.acting_client()
         is_verbose = parameters.find(VERBOSE)
         limit_bytes = min(section.body_limit_bytes, broker.settings_of(tenant_id).max_user_payload_bytes)
         payload = await read_body(request, limit_bytes=limit_bytes, timeout_s=section.request_timeout_s)
         outcome = await broker.publish(tenant_id, topic, payload, qos=qos, message_expiry_interval=expiry_seconds)
+        witness(broker, caller, tenant_id, "publish", topic=topic, count=outcome.matched)
         result = "OK" if outcome.matched else "NO_MATCH"
         if is_verbose:
             verdict = {"matched": outcome.matched, "queued": outcome.queued, "dropped": outcome.dropped}

@@ -1,4 +1,4 @@
-"""`GET /session`: who is behind an MQTT connection."""
+"""`GET /session`: who is behind an MQTT connection. `DELETE /session`: end persistent sessions of a tenant."""
 
 import json
 
@@ -8,7 +8,7 @@ from rookery.core.events import SessionInfo
 from rookery.server.broker import Broker
 
 from .answers import answer_text
-from .parameters import CLIENT_ID, TENANT_ID, USER_ID, Parameters
+from .parameters import AGE_SECONDS, CLIENT_ID, TENANT_ID, USER_ID, Parameters
 
 
 def create_session(broker: Broker) -> Blueprint:
@@ -25,6 +25,21 @@ def create_session(broker: Broker) -> Blueprint:
         if info is None or not info.is_online:
             return answer_text(404, "")
         return jsonify(describe_client(info, broker.server_id))
+
+    @resource.delete("/session")
+    async def end_sessions() -> Response:
+        """End persistent sessions of a tenant; 200 without a body, also when there was none to end.
+
+        expiry_seconds replaces the expiry of each session that is offline, counted from when it went. 0 ends all,
+        also those that are online, whose clients are disconnected. Without it each session has its own expiry, which
+        is in force anyway.
+        """
+        parameters = Parameters(request.scope["headers"])
+        tenant_id = parameters.require(TENANT_ID)
+        offline_s = parameters.find(AGE_SECONDS)
+        if offline_s is not None:
+            await broker.sessions.end(tenant_id, offline_s=offline_s)
+        return answer_text(200, "")
 
     return resource
 

@@ -139,7 +139,7 @@ class Broker:
         Raises InvalidTopic before anything is done; BrokerBusy when the first shard has no room, nothing done;
         BrokerLate when a shard did not answer in time; BrokerStopping.
         """
-        _topic_rules(self.settings_of(tenant_id)).check_topic(topic)
+        self.check_topic(tenant_id, topic)
         publish = partial(
             self._engine.publish,
             tenant_id=tenant_id,
@@ -152,6 +152,10 @@ class Broker:
 
         answers = await self._ask(for_each_shard(publish, self._engine.shard_count))
         return sum((answer for answer in answers if isinstance(answer, PublishOutcome)), start=PublishOutcome())
+
+    def check_topic(self, tenant_id: str, topic: str) -> None:
+        """Raise InvalidTopic unless this is a topic name that the settings of the tenant allow."""
+        _topic_rules(self.settings_of(tenant_id)).check_topic(topic)
 
     async def statistics(self) -> tuple[ShardStatistics, ...]:
         """The counters and gauges of every shard, in order. Errors as publish."""

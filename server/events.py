@@ -232,6 +232,22 @@ class GroupFanoutLimited(TenantEvent):
     limit: int
 
 
+# What callers of the HTTP API do.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerActed(TenantEvent):
+    """A caller of the HTTP API published, retained or disconnected."""
+
+    action: str  # publish, retain or kill
+    caller_type: str  # client_type, as the caller names himself
+    caller_metadata: tuple[tuple[str, str], ...]  # client_meta_*, as pairs
+    user_id: str  # of whom, where the action names one
+    client_id: str
+    topic: str
+    count: int  # sessions that matched, messages that were retained, clients that were disconnected
+
+
 def _tenant(notice: Notice) -> dict[str, Any]:
     return {"at_ms": notice.at_ms, "tenant_id": notice.tenant_id}
 

@@ -3,21 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 import trio
 
+from support.api_calls import expect
 from support.service import Service, service_with
-
-TEXT = "text/plain; charset=UTF-8"
-
-
-def expect(response: httpx.Response, status: int, text: str) -> None:
-    """Status and body, in plain text, with the number of the request."""
-    assert (response.status_code, response.text) == (status, text)
-    assert response.headers["content-type"] == TEXT
-    int(response.headers["req_id"])
-
 
 # Messages that arrive.
 
