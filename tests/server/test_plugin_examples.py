@@ -53,7 +53,7 @@ async def test_event_webhook_posts_connects_and_disconnects(service: tuple[str, 
         async with connect(broker, client_id="c", username="acme/bob"):
             pass
         with trio.fail_after(5):  # The broker reads the DISCONNECT before it hears that it is to stop.
-            while await broker.session("acme", "bob", "c") is not None:
+            while await broker.sessions.find("acme", "bob", "c") is not None:
                 await trio.lowlevel.checkpoint()
     connected, disconnected = posted
     assert (connected["type"], connected["tenant_id"], connected["client_id"]) == ("ClientConnected", "acme", "c")
