@@ -46,7 +46,7 @@ from rookery.bench.sockets cimport (
 from rookery.bench.sockets cimport connect as connect_socket
 
 from .outcome import Counts, InvalidRun, LoadError
-from .packets import NUMBER_DIGITS, encode_connect, encode_publish_head, encode_subscribes
+from .packets import NUMBER_DIGITS, PUBLISH_PROPERTIES, encode_connect, encode_publish_head, encode_subscribes
 
 cdef enum:
     DIGITS = 8                  # of the client's number; the same as NUMBER_DIGITS
@@ -948,6 +948,7 @@ cdef class Load:
         cdef uint32_t flow_index = 0
         cdef bytes heads
         cdef dict known = {}
+        cdef bytes properties = PUBLISH_PROPERTIES if self.traffic.has_properties else b""
         for index, client in enumerate(self.plan.clients):
             if not client.topics:
                 continue
@@ -964,6 +965,7 @@ cdef class Load:
                         qos=flow.qos,
                         retain=client.is_retaining,
                         payload_size=self.engine.payload_size,
+                        properties=properties,
                     )
                     for topic in client.topics
                 ]
@@ -976,7 +978,7 @@ cdef class Load:
             flow.topic_count = len(client.topics)
             flow.head_size = len(heads) // flow.topic_count
             if flow.qos:
-                flow.packet_id_offset = flow.head_size - 2 - (self.engine.version == 5)
+                flow.packet_id_offset = flow.head_size - 2 - (self.engine.version == 5) - len(properties)
                 # Twice the window: the broker may deliver a message before it acknowledges it.
                 window = 0 if client.is_retaining else self.traffic.window
                 flow.handshake_count = min(65535, max(16, 2 * window)) if window else HANDSHAKE_LIMIT

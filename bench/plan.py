@@ -177,6 +177,8 @@ class Traffic:
     window: int = 100
     # 4 is MQTT 3.1.1.
     version: int = 4
+    # Every message carries PUBLISH_PROPERTIES of packets.py; 5.0 only.
+    has_properties: bool = False
     client_id_prefix: str = "load"
     username: str | None = None
     password: str | None = None
