@@ -85,6 +85,7 @@ def _p99(target: float) -> tuple[Goal, ...]:
 _Q1 = Traffic(qos=1)
 # An open loop has a schedule instead of a window.
 _OPEN = Traffic(window=0)
+_PROPERTIES = Traffic(version=5, has_properties=True)
 _IDLE = Traffic(keep_alive_s=60)
 
 _pairs, _fan_out, _fan_in = partial(partial, plan.pairs), partial(partial, plan.fan_out), partial(partial, plan.fan_in)
@@ -100,8 +101,10 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("pairs-100-q1", _pairs(100), _Q1, _faster(50, floor=25)),
         Scenario("pairs-100-q2", _pairs(100), Traffic(qos=2), _faster(35)),
         # The same but for the properties: CPU by CPU of these two is what properties cost, at most 1.15.
-        Scenario("pairs-100-q0-5.0", _pairs(100), Traffic(version=5), _faster(60, floor=30)),
-        Scenario("pairs-100-q0-properties", _pairs(100), Traffic(version=5, has_properties=True), _faster(50, floor=25)),
+        Scenario("pairs-100-q0-5.0", _pairs(100), Traffic(version=5), _faster(20)),
+        Scenario(
+            "pairs-100-q0-properties", _pairs(100), Traffic(version=5, has_properties=True), _faster(50, floor=25)
+        ),
         Scenario("fanout-1000-q0", _fan_out(1000), Traffic(window=50), _faster(45, floor=25)),
         Scenario("fanout-1000-q1", _fan_out(1000), Traffic(qos=1, window=20), _faster(30)),
         Scenario("pairs-100-q0-unbounded", _pairs(100), Traffic(window=0), _faster(40)),

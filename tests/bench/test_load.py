@@ -57,6 +57,17 @@ def test_a_number_of_messages_arrives_whole(
         assert load.counts.delivered == load.counts.due == load.counts.sent * copies
 
 
+@every_qos
+def test_messages_arrive_whole_with_properties(peer: Broker, unique: str, qos: int) -> None:
+    traffic = Traffic(qos=qos, version=5, has_properties=True, window=10, client_id_prefix=unique)
+    with connected(peer, plan.pairs(3, prefix=unique), traffic) as load:
+        load.start(messages=200)
+        load.publish_all()
+        assert load.drain()
+        load.check()
+        assert load.counts.delivered == load.counts.sent == 600
+
+
 @shapes
 @every_qos
 def test_a_stretch_of_time_arrives_whole(peer: Broker, unique: str, shape: Callable[..., Plan], qos: int) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from rookery.bench.packets import (
     FILTERS_PER_SUBSCRIBE,
     NUMBER_DIGITS,
+    PUBLISH_PROPERTIES,
     encode_connect,
     encode_length,
     encode_publish_head,
@@ -82,3 +83,19 @@ def test_many_filters_are_spread_over_packets() -> None:
 )
 def test_publish_head_is_this(version: int, qos: int, retain: bool, head: str) -> None:
     assert encode_publish_head("a", version=version, qos=qos, retain=retain, payload_size=64) == bytes.fromhex(head)
+
+
+def test_publish_head_ends_with_its_properties() -> None:
+    head = encode_publish_head(
+        "a", version=5, qos=1, retain=False, payload_size=64, properties=bytes.fromhex("02 0000000a")
+    )
+    assert head == bytes.fromhex("32 4b 0001 61 0000 05 02 0000000a")
+
+
+def test_there_are_no_properties_in_3_1_1() -> None:
+    with pytest.raises(ValueError, match="version 4 has no properties"):
+        encode_publish_head("a", version=4, qos=0, retain=False, payload_size=64, properties=PUBLISH_PROPERTIES)
+
+
+def test_properties_of_messages_are_as_many_as_the_generator_reads() -> None:
+    assert 0 < len(PUBLISH_PROPERTIES) < 128

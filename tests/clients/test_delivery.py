@@ -1,7 +1,7 @@
 """Messages from one foreign client to another."""
 
 import pytest
-from clients.stranger import Connect, Message, only_3_1_1
+from clients.stranger import Connect, Message, Stranger, only_3_1_1
 
 from support.process import fails_on_mosquitto
 
@@ -82,3 +82,24 @@ def test_burst_of_qos_2_messages_is_delivered_whole_and_in_order(connect: Connec
     reader.subscribe(f"{unique}/burst", 2)
     writer.publish(*(Message(topic=f"{unique}/burst", payload=payload, qos=2) for payload in payloads))
     assert reader.receive_payloads(BURST_COUNT) == payloads
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_shared_subscription_gives_each_message_to_one_member(connect: Connect, unique: str, qos: int) -> None:
+    writer, members = connect("writer"), [connect(f"member{index}") for index in range(2)]
+    for member in members:
+        member.subscribe(f"$share/group/{unique}/work", qos)
+        member.subscribe(f"{unique}/end", qos)
+    payloads = {b"%d" % number for number in range(20)}
+    for payload in payloads:
+        writer.publish(Message(topic=f"{unique}/work", payload=payload, qos=qos))
+    writer.publish(Message(topic=f"{unique}/end", qos=qos))
+    received = [message.payload for member in members for message in until_end(member)]
+    assert sorted(received) == sorted(payloads)
+
+
+def until_end(member: Stranger) -> list[Message]:
+    messages = []
+    while not (message := member.receive()).topic.endswith("/end"):
+        messages.append(message)
+    return messages

@@ -247,6 +247,21 @@ def test_burst_is_delivered_whole_and_in_order(tools: Tools, unique: str, qos: i
     assert received == [b"%d" % number for number in range(BURST_COUNT)]
 
 
+@every_version
+@every_qos
+def test_shared_subscription_gives_each_message_to_one_member(tools: Tools, unique: str, qos: int) -> None:
+    topic_filters = ("-t", f"$share/group/{unique}/work", "-t", f"{unique}/end")
+    members = [tools.subscribe(*topic_filters, "-q", str(qos)) for _ in range(2)]
+    payloads = [b"%d" % number for number in range(20)]
+    tools.publish_lines([payload.decode() for payload in payloads], "-t", f"{unique}/work", "-q", str(qos))
+    tools.publish("-t", f"{unique}/end", "-m", "end", "-q", str(qos))
+    received = []
+    for member in members:
+        while (message := member.receive()).payload != b"end":
+            received.append(message.payload)
+    assert sorted(received) == sorted(payloads)
+
+
 @only_5_0
 def test_properties_arrive(tools: Tools, unique: str) -> None:
     subscription = ("-D", "SUBSCRIBE", "subscription-identifier", "7")

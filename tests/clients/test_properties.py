@@ -1,6 +1,6 @@
 """Properties of 5.0 on their way from one foreign client to another."""
 
-from clients.stranger import Connect, Message, Stranger, only_5_0
+from clients.stranger import Connect, Message, only_5_0
 
 pytestmark = only_5_0
 
@@ -75,23 +75,3 @@ def test_message_names_the_identifiers_of_the_subscriptions_that_it_matches(conn
     for topic, subscription_ids in (("a", (7,)), ("b", (268_435_455,)), ("c", ())):
         client.publish(Message(topic=f"{unique}/{topic}", qos=1))
         assert client.receive().subscription_ids == subscription_ids
-
-
-def test_shared_subscription_gives_each_message_to_one_member(connect: Connect, unique: str) -> None:
-    writer, members = connect("writer"), [connect(f"member{index}") for index in range(2)]
-    for member in members:
-        member.subscribe(f"$share/group/{unique}/work", 1)
-        member.subscribe(f"{unique}/end", 1)
-    payloads = {b"%d" % number for number in range(20)}
-    for payload in payloads:
-        writer.publish(Message(topic=f"{unique}/work", payload=payload, qos=1))
-    writer.publish(Message(topic=f"{unique}/end", qos=1))
-    received = [message.payload for member in members for message in until_end(member)]
-    assert sorted(received) == sorted(payloads)
-
-
-def until_end(member: Stranger) -> list[Message]:
-    messages = []
-    while not (message := member.receive()).topic.endswith("/end"):
-        messages.append(message)
-    return messages
