@@ -377,6 +377,6 @@ async def test_reauthentication_brings_the_rules_of_its_decision() -> None:
         assert isinstance(confirmation, Auth)
         assert confirmation.reason_code == 0
         assert (await client.subscribe("before", "after")).reason_codes == (ReasonCode.NOT_AUTHORIZED, 0)
-        info = await broker.session("t", "u", "c")
+        info = await broker.sessions.find("t", "u", "c")
         assert info is not None
         assert info.subscription_count == 1
