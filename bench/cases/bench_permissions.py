@@ -1,8 +1,9 @@
 """What permission rules cost per PUBLISH: one shard, connections without sockets, no threads.
 
 Each round feeds 1000 messages of 64 bytes, QoS 0, without a subscriber, to a client with 100 rules of which the last
-one matches, and to one without rules; the difference is what the rules cost. One topic is a sensor, whose verdict is
-remembered; 100 and 1000 topics in turn are gateways, for which the rules are walked for every message.
+one matches, and to one without rules; the difference is what the rules cost. One topic: the
+verdict about it is remembered while messages come in one piece. 100 and 1000 topics in turn: the rules are walked for
+every message.
 
     pytest --benchmark-enable -s bench/cases/bench_permissions.py
 """

@@ -219,6 +219,7 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
         world.recent_topic = publication.topic
         world.recent_tenant = tenant
         world.recent_entry = entry
+        world.recent_publisher = 0
     if entry == NULL or entry.count == 0:
         return
     for index in range(entry.count):

@@ -11,8 +11,9 @@ from rookery.core.permissions.rule_set cimport RuleAction, RuleSet
 from rookery.core.sessions.state cimport Session
 from rookery.core.structures.bytes cimport Bytes
 
-# The Verdict about publishing to a checked topic, which is remembered. Only for a session with rules.
-cdef uint8_t session_may_publish(Session *session, Bytes topic) noexcept nogil
+# The Verdict about publishing to a checked topic. Only for a session with rules. is_recent: it is the World's recent
+# topic; then the verdict is remembered beside it, for a client that sends many messages at once.
+cdef uint8_t session_may_publish(Session *session, Bytes topic, bint is_recent) noexcept nogil
 # The Verdict about subscribing to, or unsubscribing from, a topic filter without its share prefix.
 cdef uint8_t session_may(const Session *session, RuleAction action, Bytes topic_filter) noexcept nogil
 # May the message, as published, be sent? Needs no rules.

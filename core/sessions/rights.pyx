@@ -1,20 +1,19 @@
 """See rights.pxd."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free
 
 from rookery.core.permissions.placeholders cimport CLIENT_NAME, TENANT_NAME, USER_NAME, Identity, inspect_names
 from rookery.core.permissions.rule_set cimport (
     ACTION_PUBLISH, ACTION_SUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, RuleAction, RuleSet,
     rule_set_check, rule_set_release,
 )
-from rookery.core.permissions.last_verdict cimport is_last_topic, remember_verdict
 from rookery.core.sessions.inbox cimport Delivery, inbox_at, inbox_drop
 from rookery.core.sessions.inflight cimport (
     PUBACK_DUE, PUBREC_DUE, InflightSlot, inflight_received, inflight_remove,
 )
 from rookery.core.sessions.message cimport Message, message_topic
-from rookery.core.sessions.state cimport Session
+from rookery.core.sessions.publish cimport forget_recent_topic
+from rookery.core.sessions.state cimport Session, World
 from rookery.core.structures.bytes cimport Bytes
 
 
@@ -29,13 +28,16 @@ cdef void session_identity(const Session *session, Identity *out) noexcept nogil
     out.unfit_at_front = session.unfit_names_at_front
 
 
-cdef uint8_t session_may_publish(Session *session, Bytes topic) noexcept nogil:
-    cdef Identity identity
-    if is_last_topic(session.last_verdict, topic):
-        return <uint8_t> session.last_verdict.verdict
-    session_identity(session, &identity)
-    return remember_verdict(
-        &session.last_verdict, topic, rule_set_check(session.rules, ACTION_PUBLISH, &identity, topic))
+cdef uint8_t session_may_publish(Session *session, Bytes topic, bint is_recent) noexcept nogil:
+    cdef World *world = session.tenant.world
+    cdef uint8_t verdict
+    if is_recent and world.recent_publisher == session.serial:
+        return world.recent_verdict
+    verdict = session_may(session, ACTION_PUBLISH, topic)
+    if is_recent:
+        world.recent_publisher = session.serial
+        world.recent_verdict = verdict
+    return verdict
 
 
 cdef uint8_t session_may(const Session *session, RuleAction action, Bytes topic_filter) noexcept nogil:
@@ -58,8 +60,7 @@ cdef bint session_set_rules(Session *session, RuleSet *rules) noexcept nogil:
     rule_set_release(earlier)
     if earlier == rules:
         return False
-    free(session.last_verdict)
-    session.last_verdict = NULL
+    forget_recent_topic(session.tenant.world)
     session_identity(session, &identity)
     inspect_names(&identity)
     session.unfit_names = identity.unfit

@@ -105,7 +105,6 @@ cdef void session_end(Session *session) noexcept nogil:
     world.session_count -= 1
     tenant.users -= 1
     rule_set_release(session.rules)
-    free(session.last_verdict)
     free(session.attributes)
     free(session.key)
     free(session)

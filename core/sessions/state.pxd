@@ -18,7 +18,6 @@ A Session outlives connections. Link is what a session may know of its connectio
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from rookery.core.permissions.rule_set cimport RuleSet
-from rookery.core.permissions.last_verdict cimport LastVerdict
 from rookery.core.sessions.aliases cimport AliasTable
 from rookery.core.sessions.inbox cimport Inbox
 from rookery.core.sessions.inflight cimport Inflight
@@ -179,7 +178,6 @@ cdef struct Session:
     uint64_t detached_at_ms      # 0 while online
     uint64_t dropped_messages    # messages that this session did not get
     RuleSet *rules               # what it may do, one reference; NULL = everything
-    LastVerdict *last_verdict    # what the rules said about the last topic; owned; NULL = nothing yet
     uint8_t unfit_names          # see Identity; of a session with rules
     uint8_t unfit_names_at_front
     uint8_t *attributes          # JSON from the authenticator; owned; NULL = {}
@@ -246,6 +244,8 @@ cdef struct World:               # what sessions and tenants of one shard have i
     Bytes recent_topic
     const Tenant *recent_tenant
     const MatchEntry *recent_entry
+    uint64_t recent_publisher    # serial of the session whose rules recent_verdict is of; 0 = none
+    uint8_t recent_verdict       # about publishing to recent_topic
     uint64_t session_count
     uint64_t subscription_count
     Target *targets              # scratch of the publication that is being handed out

@@ -175,10 +175,10 @@ cdef bint _is_topic_allowed(Connection *connection, const PublishPacket *packet)
     return True
 
 
-cdef bint _is_permitted(Connection *connection, const PublishPacket *packet) noexcept nogil:
+cdef bint _is_permitted(Connection *connection, const PublishPacket *packet, bint is_recent) noexcept nogil:
     """By the rules of the session, which has some."""
     cdef Session *session = connection.link.session
-    cdef uint8_t verdict = session_may_publish(session, packet.topic)
+    cdef uint8_t verdict = session_may_publish(session, packet.topic, is_recent)
     if (
         verdict & VERDICT_ALLOWED
         and packet.qos <= verdict & VERDICT_QOS
@@ -196,6 +196,7 @@ cdef bint _is_permitted(Connection *connection, const PublishPacket *packet) noe
 
 
 cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept nogil:
+    cdef bint is_recent
     cdef const Settings *settings = &connection.tenant.settings
     if packet.qos > settings.maximum_qos:
         connection_close(connection, REASON_QOS_NOT_SUPPORTED, b"QoS above MaximumQoS", True)
@@ -203,11 +204,10 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
     if packet.retain and not settings.retain_enabled:
         connection_close(connection, REASON_RETAIN_NOT_SUPPORTED, b"RetainEnabled is off", True)
         return False
-    if not is_recent_topic(&connection.shard.world, connection.tenant, &packet.topic) and not _is_topic_allowed(
-        connection, packet
-    ):
+    is_recent = is_recent_topic(&connection.shard.world, connection.tenant, &packet.topic)
+    if not is_recent and not _is_topic_allowed(connection, packet):
         return False
-    if connection.link.session.rules != NULL and not _is_permitted(connection, packet):
+    if connection.link.session.rules != NULL and not _is_permitted(connection, packet, is_recent):
         return False
     if (
         packet.payload_format_indicator

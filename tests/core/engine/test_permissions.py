@@ -121,6 +121,15 @@ def test_many_topics_get_their_own_verdicts_however_often_they_alternate(house: 
         assert {topic: writer.publish(topic, qos=1) for topic in topics} == topics
 
 
+def test_topics_in_one_piece_get_their_own_verdicts(house: House) -> None:
+    house.give([allow("a")])
+    writer = house.broker.connect("writer", username="limited")
+    topics = "aaabbabaaab"
+    writer.send(*(Publish(topic=topic, qos=1, packet_id=number) for number, topic in enumerate(topics, start=1)))
+    codes = [packet.reason_code for packet in writer.take_all() if isinstance(packet, Puback)]
+    assert codes == [0x10 if topic == "a" else NOT_AUTHORIZED for topic in topics]
+
+
 def test_alias_is_checked_as_its_topic(house: House) -> None:
     house.give([allow("a")])
     writer = house.broker.connect("writer", username="limited")
