@@ -40,6 +40,7 @@ cdef struct InflightSlot:
     uint8_t state                # InflightState
     uint8_t resend_count         # on the present connection; stays at RESEND_COUNT_MAXIMUM
     uint8_t retain               # the flag as sent to this client
+    uint32_t shared_place        # of the subscription that brought it, see returns.pxd; 0 = not shared
     uint8_t sent_for             # 0 = not on the present connection; else 1 + ticks of the resend timer since
 
 

@@ -84,12 +84,15 @@ cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *o
     if member.flags & IS_REMOTE:
         _give_remote(group.tenant.world, publication, <Membership *> member.target, outcome)
     else:
+        publication.shared_place = member.subscription_index + 1
         _deliver_route(publication, member, outcome)
+        publication.shared_place = 0
 
 
 cdef void membership_deliver(Membership *membership, Publication *publication, Outcome *outcome) noexcept nogil:
     cdef Session *session = membership.session
     cdef Subscription *subscription = &session.subscriptions[membership.place]
+    publication.shared_place = membership.place + 1
     _count(outcome, session_deliver(
         session, publication,
         subscription.qos if subscription.qos < publication.qos else publication.qos,

@@ -354,8 +354,9 @@ cdef DeliveryResult _send_qos12(
     cdef Message *message = NULL
     cdef uint32_t *ids = NULL
     cdef uint16_t packet_id
-    # A session that ends with its connection never sends again, so it need not keep what it sent.
-    if session.is_persistent or session.is_resending:
+    # A session that ends with its connection never sends again, so it need not keep what it sent, unless another
+    # member of a shared group is to get it then.
+    if session.is_persistent or session.is_resending or (publication.shared_place != 0 and qos == 1):
         message = publication_keep(publication)
         if message == NULL:
             _count_drop(session)
@@ -368,6 +369,7 @@ cdef DeliveryResult _send_qos12(
         free(ids)
         _count_drop(session)
         return DELIVERY_DROPPED
+    session.inflight.slots[packet_id - 1].shared_place = publication.shared_place
     if _write(
         session, link, publication, qos, retain, 0, packet_id, subscription_ids, subscription_id_count
     ) != 0:
@@ -397,6 +399,7 @@ cdef DeliveryResult _put_into_inbox(
         return DELIVERY_DROPPED
     delivery.qos = qos
     delivery.retain = retain
+    delivery.shared_place = publication.shared_place
     delivery.subscription_ids = NULL
     delivery.message = publication_keep(publication)
     if delivery.message == NULL:
@@ -489,6 +492,7 @@ cdef void session_pump(Session *session) noexcept nogil:
         if publication.expires_at_ms == NEVER or publication.expires_at_ms > session.tenant.world.now_ms:
             id_count = 0 if delivery.subscription_ids == NULL else delivery.subscription_ids[0]
             ids = NULL if id_count == 0 else delivery.subscription_ids + 1
+            publication.shared_place = delivery.shared_place
             if delivery.qos > 0:
                 _send_qos12(session, link, &publication, delivery.qos, delivery.retain, ids, id_count)
             elif _write(session, link, &publication, 0, delivery.retain, 0, 0, ids, id_count) != 0:

@@ -157,6 +157,7 @@ cdef struct Session:
     uint16_t client_id_size      # bytes
     uint8_t version              # ProtocolVersion of the present or the last connection
     uint8_t is_persistent        # outlives its connection
+    uint8_t has_shared           # has, or had, a shared subscription
     uint8_t is_resending         # online, 3.x, MaxResendTimes above 0: timer runs for what waits too long in flight
     uint16_t keep_alive          # seconds
     uint32_t session_expiry_interval  # seconds; SESSION_EXPIRY_NEVER

@@ -1,10 +1,12 @@
 """See subscriptions.pxd."""
 
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
+from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from rookery.core.sessions.groups cimport group_find, group_join, group_leave
+from rookery.core.sessions.inbox cimport Delivery, inbox_at
+from rookery.core.sessions.inflight cimport InflightSlot
 from rookery.core.sessions.memberships cimport (
     group_home, membership_index_id, membership_is_for, membership_join, membership_leave, membership_parsed,
 )
@@ -192,6 +194,7 @@ cdef int session_subscribe(
     filter_id = tree_add(tenant.shared.tree, parsed.topic_filter.data, parsed.topic_filter.size, target)
     if filter_id == NO_FILTER:
         return SUBSCRIBE_NO_MEMORY
+    session.has_shared |= parsed.share_kind != SHARE_NONE
     place = _take_place(session)
     if place != _NONE:
         subscription = &session.subscriptions[place]
@@ -248,6 +251,26 @@ cdef void _leave(Session *session, uint32_t place) noexcept nogil:
     tenant.world.subscription_count -= 1
 
 
+cdef void _wipe(Session *session, uint32_t place) noexcept nogil:
+    """What came by this shared subscription stays with the session: its place may soon be another subscription's."""
+    cdef const Subscription *subscription = &session.subscriptions[place]
+    cdef uint16_t packet_id = session.inflight.oldest
+    cdef InflightSlot *slot
+    cdef Delivery *delivery
+    cdef uint32_t position
+    if subscription.group == NULL and subscription.membership == NULL:
+        return
+    while packet_id != 0:
+        slot = &session.inflight.slots[packet_id - 1]
+        if slot.shared_place == place + 1:
+            slot.shared_place = 0
+        packet_id = slot.next
+    for position in range(session.inbox.length):
+        delivery = inbox_at(&session.inbox, position)
+        if delivery != NULL and delivery.shared_place == place + 1:
+            delivery.shared_place = 0
+
+
 cdef Subscription *subscription_find(Session *session, const ParsedFilter *parsed) noexcept nogil:
     cdef World *world = session.tenant.world
     cdef SharedGroup *group = NULL
@@ -283,6 +306,7 @@ cdef Bytes subscription_filter(
 
 
 cdef void subscription_end(Session *session, uint32_t place) noexcept nogil:
+    _wipe(session, place)
     _leave(session, place)
 
 
@@ -296,6 +320,7 @@ cdef bint session_unsubscribe(Session *session, const ParsedFilter *parsed) noex
     cdef Subscription *subscription = subscription_find(session, parsed)
     if subscription == NULL:
         return False
+    _wipe(session, <uint32_t> (subscription - session.subscriptions))
     _leave(session, <uint32_t> (subscription - session.subscriptions))
     return True
 

@@ -12,6 +12,7 @@ from rookery.core.sessions.notices cimport (
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.rights cimport session_may_send
+from rookery.core.sessions.returns cimport Returns, returns_collect, returns_deliver
 from rookery.core.sessions.session cimport session_detach, session_end, session_resend, session_watch_resends
 from rookery.core.sessions.state cimport Session, Tenant
 from rookery.core.sessions.witness cimport (
@@ -97,6 +98,7 @@ cdef void _publish_will(Shard *shard, Session *session) noexcept nogil:
 
 cdef void session_finish(Shard *shard, Session *session) noexcept nogil:
     cdef Tenant *tenant = session.tenant
+    cdef Returns returns
     # The tenant may have no other user than this session.
     tenant.users += 1
     if session.will.message != NULL:
@@ -104,7 +106,9 @@ cdef void session_finish(Shard *shard, Session *session) noexcept nogil:
     replay_cancel(shard, session, NO_FILTER)
     if is_noticed(&shard.world, NOTICE_SESSION_ENDED):
         notice_session(session, NOTICE_SESSION_ENDED, absent(), absent(), session.is_persistent, 0, 0, 0)
+    returns_collect(session, &returns)
     session_end(session)
+    returns_deliver(tenant, &returns)
     tenant_release(shard, tenant)
 
 

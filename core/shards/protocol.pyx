@@ -287,6 +287,7 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     publication.retain = packet.retain
     publication.payload_format_indicator = packet.payload_format_indicator
     publication.is_fanout = 0
+    publication.shared_place = 0
     publication.message = NULL
     publication.congested = NULL
     memset(publication.encoded, 0, sizeof(publication.encoded))
