@@ -32,7 +32,12 @@ class Engine:
 
     def listen(self, descriptor: int, listener_id: int = 0) -> None: ...
     def stop_listening(self) -> None: ...
-    def adopt(self, descriptor: int, listener_id: int = 0) -> None: ...
+    def adopt(self, descriptor: int, listener_id: int = 0, *, is_websocket: bool = False, early: bytes = b"") -> None:
+        """Serve a connected, non-blocking socket, whose descriptor a shard owns and closes from now on.
+
+        is_websocket: the upgrade is done, and frames follow; early are those bytes of them that were read with it.
+        """
+
     def admit(
         self,
         connection: int,

@@ -538,13 +538,16 @@ cdef class Engine:
             self._shard(shard)
             self._put(shard, command_new(COMMAND_STOP_LISTENING, NULL, 0), 0)
 
-    def adopt(self, int descriptor, uint32_t listener_id=0):
+    def adopt(self, int descriptor, uint32_t listener_id=0, *, bint is_websocket=False, bytes early=b""):
         # The session's key is not known before the CONNECT; the connection moves then.
         cdef uint32_t shard = <uint32_t> descriptor % <uint32_t> self.shard_count
+        cdef Bytes strings[1]
         cdef Command *command
         self._shard(shard)
-        command = command_new(COMMAND_ADOPT, NULL, 0)
+        strings[0] = _view(early)
+        command = command_new(COMMAND_ADOPT, strings, 1)
         if command != NULL:
+            command.flag = is_websocket
             command.descriptor = descriptor
             command.listener_id = listener_id
         self._put(shard, command)

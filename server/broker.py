@@ -14,7 +14,7 @@ leaves open_broker. Commands never block; what a shard answers comes back throug
 
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 
@@ -52,6 +52,7 @@ from .replies import Answer, Replies
 from .retained import RetainedMessages
 from .sessions import Sessions
 from .tenant_settings import Layer, TenantSettingsBook
+from .upgrades import UpgradeCounts, serve_upgrades
 
 EVENTS_PER_CHECKPOINT = 256  # Other tasks get the thread after this many events, about a millisecond of work.
 STOP_SLACK_S = 0.5  # A shard that has not returned so long after its grace is given up.
@@ -93,6 +94,7 @@ class Broker:
         plugins: PluginHost | None = None,
         enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
         permissions: FilePermissions | None = None,
+        listeners: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
@@ -110,6 +112,10 @@ class Broker:
             grants_on_error=lambda tenant_id: settings.of(tenant_id).by_pass_perm_check_error,
         )
         self._listener = listener
+        self._listeners = dict(listeners or {})  # beside it, by the names that the configuration gives them
+        self.addresses = {name: address_of(each) for name, each in self._listeners.items()}
+        self.upgrades = {name: UpgradeCounts() for name, section in config.listeners.items() if section.kind == "ws"}
+        self._upgrading = trio.CancelScope()
         self._replies = Replies()
         self.sessions = Sessions(engine, self._ask)
         self.retained = RetainedMessages(engine, self._ask)
@@ -200,6 +206,7 @@ class Broker:
         if not self._is_stopping:
             self._is_stopping = True
             self._engine.stop_listening()
+            self._upgrading.cancel()
 
     # How commands travel.
 
@@ -328,12 +335,28 @@ class Broker:
         for notice in notices:
             self.events.publish(event_of(notice))
 
-    async def _start(self) -> None:
-        """Give the shards their tenants and the listener; they have answered when it returns."""
+    async def _upgrade(self, name: str, listener_id: int) -> None:
+        """Make WebSockets of the connections to a listener until the broker stops, and hand them to the shards."""
+
+        async def hand_over(descriptor: int, early: bytes) -> None:
+            await _insist(partial(self._engine.adopt, descriptor, listener_id, is_websocket=True, early=early))
+
+        with self._upgrading:
+            await serve_upgrades(
+                self._listeners[name], name, self.config.listeners[name], hand_over, self.upgrades[name]
+            )
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        """Give the shards their tenants and the listeners; they have answered when it returns."""
         await self.statistics()
         for tenant_id, section in self.config.tenants.items():
             await _insist(partial(self.settings.put, tenant_id, Layer.CONFIGURATION, section.settings))
         await _insist(partial(self._engine.listen, self._listener.fileno()))
+        for listener_id, (name, listener) in enumerate(self._listeners.items(), start=1):
+            if self.config.listeners[name].kind == "tcp":
+                await _insist(partial(self._engine.listen, listener.fileno(), listener_id))
+            else:
+                nursery.start_soon(self._upgrade, name, listener_id)
         self._is_serving = True
         _log.info("shards_started", count=self._engine.shard_count, server_id=self.server_id)
 
@@ -375,6 +398,10 @@ async def open_broker(
     with only_error():
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(open_listener(config.mqtt.bind, config.mqtt.backlog))
+            listeners = {
+                name: stack.enter_context(open_listener(section.bind, section.backlog))
+                for name, section in config.listeners.items()
+            }
             plugins = await stack.enter_async_context(open_plugins(config.plugins))
             permissions = open_permissions(config.permissions)
             engine = Engine(
@@ -388,13 +415,13 @@ async def open_broker(
                 *plugins.enhanced_authenticators,
                 *open_enhanced_authenticators(config.scram_lines),
             )
-            broker = Broker(config, engine, chosen, listener, plugins, enhanced, permissions)
+            broker = Broker(config, engine, chosen, listener, plugins, enhanced, permissions, listeners)
             stack.callback(broker._close)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(broker._serve)
                 try:
                     await nursery.start(broker._run_plugins)
-                    await broker._start()
+                    await broker._start(nursery)
                     yield broker
                 finally:
                     broker._stop()

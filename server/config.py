@@ -97,6 +97,22 @@ class MqttSection(Section):
     )
 
 
+class ListenerSection(Section):
+    """`[listeners.NAME]`: a listener beside that of `[mqtt]`."""
+
+    kind: Literal["tcp", "ws"] = Field(description="tcp: MQTT as it is; ws: MQTT in WebSocket frames")
+    bind: Bind = Field(description="address; conventional ports are 1883 (tcp) and 8080 (ws)")
+    backlog: int = Field(
+        default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
+    )
+    path: str = Field(default="/mqtt", pattern="^/", description="ws: where MQTT is; 404 elsewhere")
+    origins: list[str] = Field(
+        default_factory=list, description="ws: pages that may connect, as `https://example.org`; empty = all"
+    )
+    handshake_timeout_s: float = Field(default=10.0, gt=0, description="ws: for the whole upgrade")
+    handshakes_limit: int = Field(default=1000, ge=1, description="ws: upgrades at once; more are closed")
+
+
 class ApiSection(Section):
     """`[api]`: the HTTP listener and what one client of it may use up."""
 
@@ -197,6 +213,7 @@ class Config(BaseSettings):
     insecure: bool = Field(default=False, description="listen beyond this machine although nobody is asked who he is")
     server: ServerSection = ServerSection()
     mqtt: MqttSection = MqttSection()
+    listeners: dict[str, ListenerSection] = Field(default_factory=dict)
     api: ApiSection = ApiSection()
     data: DataSection = DataSection()
     shards: ShardsSection = ShardsSection()
@@ -212,6 +229,12 @@ class Config(BaseSettings):
     def scram_lines(self) -> dict[str, str]:
         """`[scram]` in the clear."""
         return {username: line.get_secret_value() for username, line in self.scram.items()}
+
+    @property
+    def binds(self) -> dict[KeyPath, Address]:
+        """Every address that is listened on, by the section that names it."""
+        binds: dict[KeyPath, Address] = {("mqtt",): self.mqtt.bind, ("api",): self.api.bind}
+        return binds | {("listeners", name): section.bind for name, section in self.listeners.items()}
 
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant: its own settings on top of `[settings]`."""
@@ -238,11 +261,11 @@ class Config(BaseSettings):
         if self.authentication.kind == "development" and not self.insecure:
             problems.extend(
                 (
-                    (section, "bind"),
+                    (*path, "bind"),
                     f"{bind} is open to other machines and the development authenticator admits everybody; "
                     "bind to 127.0.0.1, or allow it with --insecure (insecure = true)",
                 )
-                for section, bind in (("mqtt", self.mqtt.bind), ("api", self.api.bind))
+                for path, bind in self.binds.items()
                 if not bind.is_loopback
             )
         if not self.data.is_memory and Path(self.data.dir).exists() and not Path(self.data.dir).is_dir():

@@ -158,12 +158,15 @@ class LoadedConfig:
         yield f"# {self.file or 'no configuration file'}\n"
         sections: Values = self.config.model_dump(mode="json")
         tenants = sections.pop("tenants")
+        listeners = sections.pop("listeners")
         tables: dict[KeyPath, Values] = {(): {}}
         for key, value in sections.items():
             if isinstance(value, dict):
                 tables[(key,)] = value
             else:
                 tables[()][key] = value
+        for name in sorted(listeners):
+            tables["listeners", name] = listeners[name]
         for tenant_id in sorted(tenants):
             tables["tenants", tenant_id, "settings"] = tenants[tenant_id]["settings"]
         for path, table in tables.items():

@@ -88,7 +88,7 @@ def _warn(config: Config) -> None:
             message="this version has no durable storage: nothing is written to the directory, sessions and retained "
             "messages end with the process",
         )
-    if not (config.mqtt.bind.is_loopback and config.api.bind.is_loopback):
+    if not all(bind.is_loopback for bind in config.binds.values()):
         _log.warning(
             "open_to_everybody",
             authentication=config.authentication.kind,

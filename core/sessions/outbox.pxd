@@ -75,12 +75,17 @@ cdef inline uint8_t *outbox_reserve(Outbox *outbox, uint32_t size) noexcept nogi
     return outbox_reserve_slow(outbox, size)
 
 
+# It is flushed at the end of the turn, even if nothing waits in it.
+cdef inline void outbox_enlist(Outbox *outbox) noexcept nogil:
+    if not outbox.is_dirty:
+        outbox.is_dirty = 1
+        outbox.next_dirty = outbox.flush_list.first
+        outbox.flush_list.first = outbox
+
+
 # size bytes were written where outbox_reserve pointed.
 cdef inline void outbox_commit(Outbox *outbox, uint32_t size) noexcept nogil:
     outbox.tail.end += size
     outbox.size += size
     outbox.flush_list.queued_bytes += size
-    if not outbox.is_dirty:
-        outbox.is_dirty = 1
-        outbox.next_dirty = outbox.flush_list.first
-        outbox.flush_list.first = outbox
+    outbox_enlist(outbox)

@@ -235,6 +235,7 @@ cdef void _transfer(Connection *connection, uint32_t owner, Command *command) no
     transfer.descriptor = connection.descriptor
     transfer.transport = connection.transport
     transfer.memory = connection.memory
+    transfer.websocket = connection.websocket
     transfer.listener_id = connection.listener_id
     transfer.connect_body = connection.connect_body
     transfer.connect_size = connection.connect_size
@@ -248,6 +249,7 @@ cdef void _transfer(Connection *connection, uint32_t owner, Command *command) no
     connection.descriptor = -1
     connection.transport = 0
     connection.memory = NULL
+    connection.websocket = NULL
     connection.connect_body = NULL
     connection.partial = NULL
     connection.peer = NULL
@@ -291,6 +293,7 @@ cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil:
         # Nobody will ever know better: a connection that the machine has no memory for.
         abandon_transfer(transfer)
         return
+    connection.websocket = transfer.websocket
     connection.connect_body = transfer.connect_body
     connection.connect_size = transfer.connect_size
     connection.partial = transfer.partial
@@ -608,6 +611,7 @@ cdef void abandon_transfer(Transfer *transfer) noexcept nogil:
     connection.descriptor = transfer.descriptor
     connection.transport = transfer.transport
     connection.memory = transfer.memory
+    connection.websocket = transfer.websocket
     transport_close(&connection)
     free(transfer.connect_body)
     free(transfer.partial)

@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from rookery.core.sessions.publish cimport forget_recent_topic
 from rookery.core.shards.admission cimport admission_request, admission_too_large
 from rookery.core.shards.authentication cimport authentication_continue
-from rookery.core.shards.connections cimport connection_drop
+from rookery.core.shards.connections cimport connection_drop, connection_ready
 from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.state cimport (
@@ -22,7 +22,8 @@ from rookery.core.shards.state cimport (
     Connection, Shard,
 )
 from rookery.core.shards.transport cimport (
-    READ_CLOSED, READ_WOULD_BLOCK, memory_link_is_readable, transport_read, transport_read_two,
+    READ_CLOSED, READ_WOULD_BLOCK, memory_link_is_readable, transport_has_read, transport_read,
+    transport_read_two,
 )
 from rookery.core.wire.decode cimport FRAME_HEADER, FRAME_MALFORMED, FRAME_PARTIAL, are_flags_valid, read_frame
 from rookery.core.wire.packets cimport Frame
@@ -174,7 +175,7 @@ cdef bint _read_large(Connection *connection) noexcept nogil:
     return True
 
 
-cdef void connection_readable(Connection *connection) noexcept nogil:
+cdef void _read(Connection *connection) noexcept nogil:
     cdef Shard *shard = connection.shard
     cdef uint32_t kept = connection.partial_size
     cdef Py_ssize_t size, count
@@ -200,6 +201,14 @@ cdef void connection_readable(Connection *connection) noexcept nogil:
     _consume_and_keep(connection, shard.read_buffer, kept + count)
 
 
+cdef void connection_readable(Connection *connection) noexcept nogil:
+    cdef uint32_t generation = connection.generation
+    _read(connection)
+    if connection.generation == generation and connection.is_reading and transport_has_read(connection):
+        # Epoll will not tell of it. While nothing is read, whoever begins again makes the connection ready.
+        connection_ready(connection)
+
+
 cdef void connection_resume(Connection *connection) noexcept nogil:
     cdef uint32_t generation = connection.generation
     cdef uint8_t *kept = connection.partial
@@ -213,7 +222,9 @@ cdef void connection_resume(Connection *connection) noexcept nogil:
         free(kept)
     if connection.generation != generation or connection.state == CONNECTION_FREE:
         return
-    if connection.transport != TRANSPORT_MEMORY:
+    if not connection.is_reading:
         return
-    if connection.is_reading and memory_link_is_readable(connection.memory):
+    if memory_link_is_readable(connection.memory) if connection.transport == TRANSPORT_MEMORY else (
+        transport_has_read(connection)
+    ):
         connection_readable(connection)

@@ -6,8 +6,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strlen
 
 from rookery.core.sessions.state cimport TIMER_LISTENER
-from rookery.core.shards.connections cimport connection_new
-from rookery.core.shards.state cimport ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, Listener, Shard
+from rookery.core.shards.connections cimport connection_new, connection_ready
+from rookery.core.shards.state cimport ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, Connection, Listener, Shard
+from rookery.core.streams.websocket cimport WebSocket, websocket_free
 from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -95,7 +96,8 @@ cdef int listener_add(Shard *shard, int descriptor, uint32_t listener_id) noexce
     return 0
 
 
-cdef void adopt(Shard *shard, int descriptor, uint32_t listener_id) noexcept nogil:
+cdef void adopt(Shard *shard, int descriptor, uint32_t listener_id, WebSocket *websocket) noexcept nogil:
+    cdef Connection *connection
     cdef char text[_PEER_SIZE]
     cdef uint8_t *peer
     cdef uint16_t size
@@ -106,9 +108,14 @@ cdef void adopt(Shard *shard, int descriptor, uint32_t listener_id) noexcept nog
     peer = <uint8_t *> malloc(size + 1)
     if peer != NULL:
         memcpy(peer, text, size)
-        if connection_new(shard, descriptor, NULL, listener_id, peer, size) != NULL:
+        connection = connection_new(shard, descriptor, NULL, listener_id, peer, size)
+        if connection != NULL:
+            connection.websocket = websocket
+            if websocket != NULL and websocket.early != NULL:
+                connection_ready(connection)
             return
     free(peer)
+    websocket_free(websocket)
     close(descriptor)
 
 
@@ -123,7 +130,7 @@ cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
     for _count in range(ACCEPTS_PER_TURN):
         descriptor = rookery_accept(listener.descriptor)
         if descriptor >= 0:
-            adopt(shard, descriptor, listener.listener_id)
+            adopt(shard, descriptor, listener.listener_id, NULL)
         elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
             epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_DEL, listener.descriptor, NULL)
             listener.is_paused = 1

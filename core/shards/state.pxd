@@ -20,6 +20,7 @@ from rookery.core.sessions.outbox cimport FlushList, SegmentPool
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Link, Session, SharedTenant, Tenant, World
 from rookery.core.shards.sweeps cimport Sweep
+from rookery.core.streams.websocket cimport WebSocket
 from rookery.core.structures.hashing cimport HashKey
 from rookery.core.structures.mutex cimport Mutex
 from rookery.core.structures.pointer_map cimport PointerMap
@@ -130,6 +131,7 @@ cdef struct Connection:
     uint16_t peer_size
     uint8_t *peer              # "host:port"; owned
     MemoryLink *memory         # with TRANSPORT_MEMORY
+    WebSocket *websocket       # NULL: bytes of MQTT are those of the socket; owned
     Connection *next           # in the ready list or the free list
     Connection *next_held      # in the held list
     Connection *next_memory    # in the list of connections without a socket
@@ -294,6 +296,7 @@ cdef struct Transfer:          # a connection on its way to the shard that owns 
     int descriptor
     uint8_t transport
     MemoryLink *memory
+    WebSocket *websocket
     uint32_t listener_id
     uint8_t *connect_body
     uint32_t connect_size

@@ -15,6 +15,8 @@ cdef enum FlushResult:
 
 # Bytes read (1 to size), or a ReadResult.
 cdef Py_ssize_t transport_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil
+# Bytes came already that the kernel knows nothing of, or the end of the stream did.
+cdef bint transport_has_read(const Connection *connection) noexcept nogil
 # First into first, then into second.
 cdef Py_ssize_t transport_read_two(
     Connection *connection, uint8_t *first, Py_ssize_t first_size, uint8_t *second,

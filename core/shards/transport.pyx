@@ -1,12 +1,15 @@
 """See transport.pxd."""
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from rookery.core.sessions.outbox cimport Outbox, Segment, outbox_consume
+from rookery.core.sessions.outbox cimport Outbox, Segment, outbox_consume, outbox_enlist
 from rookery.core.shards.state cimport TRANSPORT_MEMORY, Connection, MemoryLink
+from rookery.core.streams.websocket cimport (
+    WebSocket, websocket_close, websocket_free, websocket_give, websocket_is_between_frames, websocket_take,
+)
 from rookery.core.structures.mutex cimport mutex_destroy, mutex_init, mutex_lock, mutex_unlock
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -107,12 +110,103 @@ cdef FlushResult _memory_flush(MemoryLink *link, Outbox *outbox) noexcept nogil:
     return result
 
 
+# WebSocket
+
+cdef Py_ssize_t _websocket_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
+    cdef WebSocket *socket = connection.websocket
+    cdef Py_ssize_t count
+    if socket.is_over:
+        return READ_CLOSED
+    if socket.early != NULL:
+        count = socket.early_size - socket.early_start
+        if count > size:
+            count = size
+        memcpy(out, socket.early + socket.early_start, count)
+        socket.early_start += <uint32_t> count
+        if socket.early_start == socket.early_size:
+            free(socket.early)
+            socket.early = NULL
+    else:
+        count = _socket_read(connection, out, size)
+        if count <= 0:
+            return count
+    count = websocket_take(socket, out, count)
+    if socket.has_pong:
+        outbox_enlist(&connection.link.outbox)
+    if count > 0:
+        return count
+    return READ_CLOSED if socket.is_over else READ_WOULD_BLOCK
+
+
+cdef bint transport_has_read(const Connection *connection) noexcept nogil:
+    return connection.websocket != NULL and (connection.websocket.early != NULL or connection.websocket.is_over)
+
+
+cdef FlushResult _websocket_flush(Connection *connection) noexcept nogil:
+    cdef Outbox *outbox = &connection.link.outbox
+    cdef WebSocket *socket = connection.websocket
+    cdef Segment *segment
+    cdef iovec vectors[_VECTORS]
+    cdef msghdr message
+    cdef Py_ssize_t sent
+    cdef uint64_t offered, count, header_size
+    while True:
+        # The frame in hand is finished first: its header has promised its size.
+        if websocket_is_between_frames(socket) and not websocket_give(socket, outbox.size):
+            return FLUSH_DONE
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = vectors
+        header_size = socket.outgoing_end - socket.outgoing_start
+        offered = header_size
+        if header_size > 0:
+            vectors[0].iov_base = socket.outgoing + socket.outgoing_start
+            vectors[0].iov_len = header_size
+            message.msg_iovlen = 1
+        segment = outbox.head
+        while segment != NULL and message.msg_iovlen < _VECTORS and offered - header_size < socket.frame_left:
+            count = segment.end - segment.start
+            if count > socket.frame_left - (offered - header_size):
+                count = socket.frame_left - (offered - header_size)
+            vectors[message.msg_iovlen].iov_base = segment.data + segment.start
+            vectors[message.msg_iovlen].iov_len = count
+            offered += count
+            message.msg_iovlen += 1
+            segment = segment.next
+        sent = sendmsg(connection.descriptor, &message, MSG_NOSIGNAL)
+        if sent >= 0:
+            if <uint64_t> sent < header_size:
+                socket.outgoing_start += <uint8_t> sent
+                return FLUSH_BLOCKED
+            socket.outgoing_start = socket.outgoing_end
+            socket.frame_left -= <uint64_t> sent - header_size
+            outbox_consume(outbox, <uint64_t> sent - header_size)
+            if <uint64_t> sent < offered:
+                return FLUSH_BLOCKED
+        elif errno == EAGAIN:
+            return FLUSH_BLOCKED
+        elif errno != EINTR:
+            return FLUSH_FAILED
+
+
+cdef void _websocket_end(Connection *connection) noexcept nogil:
+    """A close frame if there is room for one at once; a client that reads nothing gets none."""
+    cdef WebSocket *socket = connection.websocket
+    if connection.descriptor >= 0 and websocket_is_between_frames(socket) and websocket_close(socket):
+        send(connection.descriptor, socket.outgoing, socket.outgoing_end, MSG_NOSIGNAL)
+
+
 # Sockets
 
 cdef Py_ssize_t transport_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t count
     if connection.transport == TRANSPORT_MEMORY:
         return _memory_read(connection.memory, out, size)
+    if connection.websocket != NULL:
+        return _websocket_read(connection, out, size)
+    return _socket_read(connection, out, size)
+
+
+cdef Py_ssize_t _socket_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t count
     while True:
         count = recv(connection.descriptor, out, size, 0)
         if count > 0:
@@ -132,6 +226,8 @@ cdef Py_ssize_t transport_read_two(
     cdef Py_ssize_t count
     if connection.transport == TRANSPORT_MEMORY:
         return _memory_read(connection.memory, first, first_size)
+    if connection.websocket != NULL:
+        return _websocket_read(connection, first, first_size)
     vectors[0].iov_base = first
     vectors[0].iov_len = first_size
     vectors[1].iov_base = second
@@ -157,6 +253,8 @@ cdef FlushResult transport_flush(Connection *connection) noexcept nogil:
     cdef uint64_t offered
     if connection.transport == TRANSPORT_MEMORY:
         return _memory_flush(connection.memory, outbox) if outbox.size > 0 else FLUSH_DONE
+    if connection.websocket != NULL:
+        return _websocket_flush(connection)
     while outbox.size > 0:
         segment = outbox.head
         if segment.next == NULL:
@@ -190,10 +288,16 @@ cdef void transport_end(Connection *connection) noexcept nogil:
         connection.memory.is_closed = 1
         mutex_unlock(&connection.memory.mutex)
     else:
+        if connection.websocket != NULL:
+            _websocket_end(connection)
         shutdown(connection.descriptor, SHUT_WR)
 
 
 cdef void transport_close(Connection *connection) noexcept nogil:
+    if connection.websocket != NULL:
+        _websocket_end(connection)
+        websocket_free(connection.websocket)
+        connection.websocket = NULL
     if connection.transport == TRANSPORT_MEMORY:
         transport_end(connection)
         memory_link_release(connection.memory)

@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from rookery.core.settings import SETTINGS
-from rookery.server.config import Config, PluginSection
+from rookery.server.address import Address
+from rookery.server.config import Config, ListenerSection, PluginSection
 from rookery.server.exit_code import ExitCode
 
 
@@ -18,7 +19,10 @@ def configuration_rows() -> list[str]:
         if name in ("settings", "tenants", "scram"):
             continue
         if name == "plugins":
-            rows.extend(plugin_rows())
+            rows.extend(named_rows(name, PluginSection, PluginSection(use="x")))
+            continue
+        if name == "listeners":
+            rows.extend(named_rows(name, ListenerSection, ListenerSection(kind="ws", bind=Address("127.0.0.1", 0))))
             continue
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
@@ -31,13 +35,13 @@ def configuration_rows() -> list[str]:
     return rows
 
 
-def plugin_rows() -> list[str]:
-    """One row per key of a plugin's section."""
-    defaults = PluginSection(use="x").model_dump(mode="json")
+def named_rows(name: str, section: type[BaseModel], example: BaseModel) -> list[str]:
+    """One row per key of the sections that operators name: `[plugins.NAME]`."""
+    defaults = example.model_dump(mode="json")
     return [
-        f"| `plugins.NAME.{key}` | {'required' if field.is_required() else f'`{json.dumps(defaults[key])}`'} "
+        f"| `{name}.NAME.{key}` | {'required' if field.is_required() else f'`{json.dumps(defaults[key])}`'} "
         f"| {field.description} |"
-        for key, field in PluginSection.model_fields.items()
+        for key, field in section.model_fields.items()
     ]
 
 
