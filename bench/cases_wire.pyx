@@ -18,7 +18,7 @@ cdef Py_ssize_t walk_stream(const uint8_t *data, Py_ssize_t size, int version) n
     while size > 0:
         if read_frame(data, size, &frame) != FRAME_WHOLE:
             return -1
-        if decode_publish(data + frame.header_size, frame.body_size, frame.flags, version, &packet, &detail) != 0:
+        if decode_publish(data + frame.header_size, frame.body_size, frame.flags, version, &packet, NULL, &detail) != 0:
             return -1
         data += frame.header_size + frame.body_size
         size -= frame.header_size + frame.body_size

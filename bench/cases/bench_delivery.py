@@ -49,14 +49,17 @@ class Bench:
             if isinstance(event, ConnectRequested):
                 self.engine.admit(event.connection, tenant_id="bench", user_id="bench")
 
-    def connect(self, client_id: str, *, topic_filter: bytes | None = None, qos: int = 0) -> int:
+    def connect(self, client_id: str, *, topic_filter: bytes | None = None, qos: int = 0, version: int = 4) -> int:
+        none = b"\x00" * (version == 5)  # no properties
         link = self.engine.connect_memory(0)
-        self.engine.feed(link, packet(0x10, text(b"MQTT") + b"\x04\x02\x00\x00" + text(client_id.encode())))
+        self.engine.feed(
+            link, packet(0x10, text(b"MQTT") + bytes((version, 2, 0, 0)) + none + text(client_id.encode()))
+        )
         if topic_filter is not None:
-            self.engine.feed(link, packet(0x82, b"\x00\x01" + text(topic_filter) + bytes([qos])))
+            self.engine.feed(link, packet(0x82, b"\x00\x01" + none + text(topic_filter) + bytes([qos])))
         for _ in range(4):
             self.turn()
-        assert self.engine.collect(link).startswith(b"\x20\x02\x00\x00")
+        assert self.engine.collect(link)[0] == 0x20
         return link
 
 
@@ -84,6 +87,34 @@ def test_qos_0_to_subscribers(benchmark: BenchmarkFixture, subscribers: int) -> 
         return sum(len(bench.engine.collect(reader)) for reader in readers)
 
     run(benchmark, act, len(data) * subscribers)
+    bench.engine.close()
+
+
+# Content type, response topic, correlation data and a user property: 44 bytes.
+PROPERTIES = (
+    b"\x03" + text(b"application/json") + b"\x08" + text(b"reply/7") + b"\x09" + text(b"\x00\x01") + b"\x26"
+    + text(b"k") + text(b"v")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("properties", "payload"),
+    [(b"", PAYLOAD), (PROPERTIES, PAYLOAD), (b"", PAYLOAD + bytes(len(PROPERTIES)))],
+    ids=["no properties", "properties", "as many bytes of payload"],
+)
+def test_qos_0_from_5_0_to_5_0(benchmark: BenchmarkFixture, properties: bytes, payload: bytes) -> None:
+    bench = Bench()
+    reader = bench.connect("reader", topic_filter=TOPIC, version=5)
+    writer = bench.connect("writer", version=5)
+    data = packet(0x30, text(TOPIC) + bytes([len(properties)]) + properties + payload) * MESSAGES
+
+    def act() -> int:
+        bench.engine.feed(writer, data)
+        for _ in range(len(data) // 16384 + 2):
+            bench.turn()
+        return len(bench.engine.collect(reader))
+
+    run(benchmark, act, len(data))
     bench.engine.close()
 
 

@@ -249,7 +249,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     cdef Session *session = connection.link.session
     cdef Tenant *tenant = connection.tenant
     cdef const char *detail = NULL
-    cdef int reason = decode_publish(body, frame.body_size, frame.flags, connection.link.version, &packet, &detail)
+    cdef int reason = decode_publish(
+        body, frame.body_size, frame.flags, connection.link.version, &packet, &connection.shard.property_memo, &detail)
     cdef uint8_t answer
     if reason != REASON_SUCCESS:
         connection_close(connection, <uint8_t> reason, detail, True)

@@ -27,6 +27,7 @@ from rookery.core.structures.pointer_map cimport PointerMap
 from rookery.core.structures.reclaim cimport ReclaimDomain
 from rookery.core.structures.timers cimport Timer
 from rookery.core.topics.retained cimport RetainedWalk
+from rookery.core.wire.property_memo cimport PropertyMemo
 
 cdef enum ShardLimit:
     READ_SIZE = 16384              # bytes read per ready socket and turn: larger gains nothing for small packets
@@ -441,6 +442,7 @@ cdef struct Shard:
     RemoteWalk *remote_walks
     uint64_t last_replay
     Listener *listeners
+    PropertyMemo property_memo  # of the PUBLISH before, whoever sent it
     uint8_t *read_buffer       # the one scratch that sockets are read into
     CommandQueue commands
     EventQueue events

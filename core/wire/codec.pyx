@@ -194,7 +194,7 @@ cdef will_of(const WillFields *will):
 cdef read_publish(const uint8_t *body, const Frame *frame, int version):
     cdef PublishPacket packet
     cdef const char *detail
-    check(decode_publish(body, frame.body_size, frame.flags, version, &packet, &detail), &detail)
+    check(decode_publish(body, frame.body_size, frame.flags, version, &packet, NULL, &detail), &detail)
     return Publish(
         topic=text_of(&packet.topic),
         payload=bytes_of(&packet.payload),
@@ -305,7 +305,8 @@ def forward_publish(data, int version, int subscriber_version):
         if read_frame(<const uint8_t *> view.buf, view.len, &frame) != FRAME_WHOLE:
             raise EOFError(f"{view.len} bytes hold no whole packet")
         check(decode_publish(
-            <const uint8_t *> view.buf + frame.header_size, frame.body_size, frame.flags, version, &packet, &detail,
+            <const uint8_t *> view.buf + frame.header_size, frame.body_size, frame.flags, version, &packet, NULL,
+            &detail,
         ), &detail)
         memset(&outgoing, 0, sizeof(outgoing))
         outgoing.topic = packet.topic

@@ -13,6 +13,7 @@ from rookery.core.wire.packets cimport (
     AcknowledgementPacket, AuthPacket, ConnectPacket, DisconnectPacket, Frame, PublishPacket, SubscribePacket,
     SubscriptionRequest, UnsubscribePacket,
 )
+from rookery.core.wire.property_memo cimport PropertyMemo
 
 
 cdef enum:
@@ -40,9 +41,10 @@ cdef bint is_header_valid(const Frame *frame, uint8_t version) noexcept nogil
 
 cdef int decode_connect(
     const uint8_t *body, Py_ssize_t size, ConnectPacket *packet, const char **detail) noexcept nogil
+# memo: what the PUBLISH before had, from whomever it came; NULL = nothing is remembered.
 cdef int decode_publish(
     const uint8_t *body, Py_ssize_t size, uint8_t flags, uint8_t version, PublishPacket *packet,
-    const char **detail) noexcept nogil
+    PropertyMemo *memo, const char **detail) noexcept nogil
 # For PUBACK, PUBREC, PUBREL and PUBCOMP; packet_type decides which reason codes are allowed.
 cdef int decode_acknowledgement(
     const uint8_t *body, Py_ssize_t size, uint8_t packet_type, uint8_t version, AcknowledgementPacket *packet,

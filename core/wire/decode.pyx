@@ -20,6 +20,7 @@ from rookery.core.wire.properties cimport (
     IN_ACKNOWLEDGEMENT, IN_AUTH, IN_CONNECT, IN_DISCONNECT, IN_PUBLISH, IN_SUBSCRIBE, IN_UNSUBSCRIBE, IN_WILL,
     Property, PropertyValues, bytes_of, has_property, next_property, number_or, walk_properties,
 )
+from rookery.core.wire.property_memo cimport PropertyMemo, memo_keep, memo_recall
 from rookery.core.wire.spec cimport (
     MQTT_3_1, MQTT_3_1_1, MQTT_5_0, PACKET_AUTH, PACKET_DISCONNECT, PACKET_PUBACK, PACKET_PUBCOMP, PACKET_PUBLISH,
     PACKET_PUBREC, PACKET_PUBREL, PACKET_SUBSCRIBE, PACKET_UNSUBSCRIBE, PROPERTY_AUTHENTICATION_DATA,
@@ -155,10 +156,15 @@ cdef int check_unplain_topic(const uint8_t *topic, Py_ssize_t size, const char *
 
 
 cdef int decode_publish_properties(
-        const uint8_t **at, const uint8_t *end, PublishPacket *packet, const char **detail) noexcept nogil:
+        const uint8_t **at, const uint8_t *end, PublishPacket *packet, PropertyMemo *memo,
+        const char **detail) noexcept nogil:
     cdef PropertyValues values
     cdef Bytes block
-    cdef int reason = take_properties(at, end, IN_PUBLISH, &block, &values, &packet.forwarded, detail)
+    cdef int reason
+    if memo != NULL and memo_recall(memo, at[0], end - at[0], packet):
+        at[0] += 1 + memo.size
+        return REASON_SUCCESS
+    reason = take_properties(at, end, IN_PUBLISH, &block, &values, &packet.forwarded, detail)
     if reason != REASON_SUCCESS:
         return reason
     packet.has_message_expiry = has_property(&values, PROPERTY_MESSAGE_EXPIRY_INTERVAL)
@@ -166,12 +172,14 @@ cdef int decode_publish_properties(
     packet.topic_alias = <uint16_t> number_or(&values, PROPERTY_TOPIC_ALIAS, 0)
     packet.payload_format_indicator = <uint8_t> number_or(&values, PROPERTY_PAYLOAD_FORMAT_INDICATOR, 0)
     packet.response_topic = bytes_of(&values, PROPERTY_RESPONSE_TOPIC)
+    if memo != NULL:
+        memo_keep(memo, &block, packet)
     return REASON_SUCCESS
 
 
 cdef int decode_publish(
         const uint8_t *body, Py_ssize_t size, uint8_t flags, uint8_t version, PublishPacket *packet,
-        const char **detail) noexcept nogil:
+        PropertyMemo *memo, const char **detail) noexcept nogil:
     cdef const uint8_t *at = body + 2
     cdef const uint8_t *end = body + size
     cdef Py_ssize_t topic_size
@@ -215,7 +223,7 @@ cdef int decode_publish(
         if at < end and at[0] == 0:
             at += 1
         else:
-            reason = decode_publish_properties(&at, end, packet, detail)
+            reason = decode_publish_properties(&at, end, packet, memo, detail)
             if reason != REASON_SUCCESS:
                 return reason
     if topic_size == 0 and packet.topic_alias == 0:
