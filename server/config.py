@@ -5,6 +5,7 @@ depend on its surroundings; config_sources.load_config reads the places where op
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -252,6 +253,11 @@ class Config(BaseSettings):
             except SettingError as error:
                 path = ("tenants", tenant_id, "settings")
                 problems.extend(((*path, problem.name), problem.message) for problem in error.problems)
+        problems.extend(
+            (("listeners", name), f"{name!r} is no name of a listener: a to z, 0 to 9, - and _, and not mqtt or api")
+            for name in self.listeners
+            if name in ("mqtt", "api") or not re.fullmatch("[a-z0-9_-]{1,64}", name)
+        )
         for username, line in self.scram_lines.items():
             try:
                 parse_username(username)

@@ -68,8 +68,11 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
         async with open_broker(config) as broker, front(broker, api_listener) as api_address:
             _yield_to_shards()
             _log.info("server_started", mqtt=str(broker.mqtt_address), api=str(api_address), **about)
+            for name, address in broker.addresses.items():
+                _log.info("listening", listener=name, kind=config.listeners[name].kind, address=str(address))
             _warn(config)
-            print(f"ready mqtt={broker.mqtt_address} api={api_address}", flush=True)
+            listeners = "".join(f" {name}={address}" for name, address in broker.addresses.items())
+            print(f"ready mqtt={broker.mqtt_address} api={api_address}{listeners}", flush=True)
             while (received := await anext(signals)) == signal.SIGHUP:
                 await broker.reload()
             _log.info("stop_requested", signal=signal.Signals(received).name)

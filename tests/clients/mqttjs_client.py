@@ -164,6 +164,8 @@ def write_options(options: Options) -> dict[str, Any]:
         "clean": options.clean_start,
         "keepalive": options.keep_alive,
     }
+    if options.websocket_path is not None:
+        written |= {"protocol": "ws", "path": options.websocket_path}
     if options.username is not None:
         written["username"] = options.username
     if options.session_expiry_interval is not None:

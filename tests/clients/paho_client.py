@@ -28,7 +28,10 @@ class Paho(Stranger):
             clean_session=None if is_5_0 else options.clean_start,
             protocol=PROTOCOLS[options.version],
             reconnect_on_failure=False,
+            transport="tcp" if options.websocket_path is None else "websockets",
         )
+        if options.websocket_path is not None:
+            client.ws_set_options(options.websocket_path)
         client.max_inflight_messages_set(0)  # Unlimited: the library holds nothing back.
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect

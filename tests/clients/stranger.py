@@ -42,6 +42,7 @@ class Options:
 
     address: Address
     version: int
+    websocket_path: str | None = None  # MQTT over WebSocket there instead of TCP
     client_id: str
     clean_start: bool = True
     session_expiry_interval: int | None = None  # seconds; 5.0 only

@@ -295,3 +295,22 @@ def test_wrong_scram_user_is_named_and_the_line_is_not(text: str, problem: str, 
         load_config(file, environment={})
     assert problem in str(raised.value)
     assert "hunter2" not in str(raised.value)
+
+
+def test_listeners_are_read_and_shown_as_tables(file: Path) -> None:
+    loaded = load('[listeners.web]\nkind = "ws"\nbind = "127.0.0.1:8080"\n', file)
+    assert loaded.config.listeners["web"].path == "/mqtt"
+    shown = tomllib.loads(loaded.print())["listeners"]["web"]
+    assert (shown["kind"], shown["bind"]) == ("ws", "127.0.0.1:8080")
+
+
+@pytest.mark.parametrize("name", ["mqtt", "api", "Web", "a b"])
+def test_name_of_a_listener_that_the_ready_line_cannot_carry_is_refused(file: Path, name: str) -> None:
+    text = f'[listeners."{name}"]\nkind = "ws"\nbind = "127.0.0.1:8080"\n'
+    (problem,) = problems_of(text, file)
+    assert "is no name of a listener" in problem
+
+
+def test_open_listener_is_refused_while_everybody_is_admitted(file: Path) -> None:
+    (problem,) = problems_of('[listeners.web]\nkind = "ws"\nbind = "0.0.0.0:8080"\n', file)
+    assert problem.startswith("listeners.web.bind: 0.0.0.0:8080 is open to other machines")
