@@ -90,11 +90,14 @@ def check(config: Path | None, **options: Any) -> int:
     """Print the configuration that would be in force, with the place each value comes from."""
     loaded = _load(config, options)
 
+    from rookery.server.auth.password_file import PasswordFileError, read_passwords
     from rookery.server.permissions import RulesFileError, open_permissions
 
     try:
         open_permissions(loaded.config.permissions)
-    except RulesFileError as error:
+        if "password-file" in loaded.config.authentication.chain:
+            read_passwords(Path(loaded.config.authentication.password_file))
+    except (RulesFileError, PasswordFileError) as error:
         raise UnusableConfig(str(error)) from error
     click.echo(loaded.print(), nl=False)
     return 0
@@ -106,10 +109,7 @@ def scram_credential(iterations: int | None) -> int:
     """Print the line of section [scram] for a password, which is asked for or is the first line of standard input."""
     from rookery.server.auth.scram import DEFAULT_ITERATIONS, ScramCredential
 
-    if sys.stdin.isatty():
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
+    password = _ask_for_password()
     try:
         credential = ScramCredential.of_password(
             password, iterations=DEFAULT_ITERATIONS if iterations is None else iterations
@@ -118,6 +118,34 @@ def scram_credential(iterations: int | None) -> int:
         raise click.UsageError(str(error)) from None
     click.echo(credential.print())
     return 0
+
+
+@rookery.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("username", metavar="TENANT/USER")
+@click.option("--remove", is_flag=True, help="Take the user out.")
+def passwd(file: Path, username: str, remove: bool) -> int:
+    """Set the password of a user in a password file, which is made if there is none.
+
+    The password is asked for, or is the first line of standard input. A broker that runs reads the file at SIGHUP.
+    """
+    from rookery.server.auth.password_file import PasswordFileError, edit_passwords
+    from rookery.server.auth.passwords import hash_password
+
+    try:
+        edit_passwords(file, {username: None if remove else hash_password(_ask_for_password())})
+    except KeyError:
+        raise click.UsageError(f"{file} has no user {username}") from None
+    except (PasswordFileError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    return 0
+
+
+def _ask_for_password() -> str:
+    if sys.stdin.isatty():
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return password
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 class UnusableConfig(click.ClickException):

@@ -25,6 +25,7 @@ from .auth.authenticator import (
     ImmediateAuthenticator,
     Refused,
 )
+from .auth.penalties import Penalties
 from .config import AuthenticationSection
 from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
@@ -67,6 +68,7 @@ class Admission:
         self._timeout_s = section.timeout_s
         self._in_work_limit = section.in_work_limit
         self._is_busy = False
+        self._penalties = Penalties()
         self.doorkeepers: tuple[Doorkeeper, ...] = ()
         self.in_work_count = 0
         self.admitted_count = 0
@@ -89,7 +91,11 @@ class Admission:
             except Exception:
                 decision = self._fail(request, "authenticator_failed")
             if decision is not None and not (self.doorkeepers and isinstance(decision, Admitted)):
-                await self._tell(request, decision)
+                delay_s = self._penalties.delay_of(request, decision)
+                if delay_s:
+                    nursery.start_soon(self._tell_later, request, decision, delay_s)
+                else:
+                    await self._tell(request, decision)
                 return
         if self.in_work_count >= self._in_work_limit:
             await self._turn_away(request, "in_work_limit", self._in_work_limit)
@@ -131,7 +137,18 @@ class Admission:
         finally:
             self.in_work_count -= 1
             self._is_busy = False
-        await self._tell(request, decision or self._fail(request, "authenticator_late"))
+        decision = decision or self._fail(request, "authenticator_late")
+        delay_s = self._penalties.delay_of(request, decision)
+        if delay_s:
+            await self._tell_later(request, decision, delay_s)
+        else:
+            await self._tell(request, decision)
+
+    async def _tell_later(self, request: ConnectRequested, decision: Decision, delay_s: float) -> None:
+        # It is no longer counted as in work: guessers who wait take no room from clients that are to be decided about.
+        with self._penalties.waiting():
+            await trio.sleep(delay_s)
+        await self._tell(request, decision)
 
     async def _decide(self, request: ConnectRequested, decided: Decision | None) -> Decision:
         decision = decided or await self._authenticator.authenticate(request)

@@ -36,8 +36,9 @@ from rookery.core.topics.names import TopicRules
 
 from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
-from .auth import open_authenticator, open_enhanced_authenticators
+from .auth import open_authenticators, open_enhanced_authenticators
 from .auth.authenticator import Authenticator, EnhancedAuthenticator
+from .auth.password_file import PasswordFileAuthenticator, PasswordFileError
 from .commands import Command, for_each_shard
 from .config import Config, MqttSection
 from .event_bus import EventBus
@@ -95,6 +96,7 @@ class Broker:
         enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
         permissions: FilePermissions | None = None,
         listeners: Mapping[str, socket.socket] | None = None,
+        password_file: PasswordFileAuthenticator | None = None,
     ) -> None:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
@@ -103,6 +105,7 @@ class Broker:
         settings = TenantSettingsBook(config.settings, engine.configure_tenant)
         self.settings = settings
         self._permissions = permissions
+        self._password_file = password_file
         self.admission = Admission(
             engine,
             authenticator,
@@ -174,18 +177,30 @@ class Broker:
         return self.settings.of(tenant_id)
 
     async def reload(self) -> None:
-        """Read again what is kept in files beside the configuration: the permission rules.
+        """Read again what is kept in files beside the configuration: the permission rules and the password file.
 
         What is wrong is logged, and what was read before stays in force.
         """
-        if self._permissions is None:
-            return
+        if self._permissions is not None:
+            await self._reload_permissions(self._permissions)
+        if self._password_file is not None:
+            await self._reload_passwords(self._password_file)
+
+    async def _reload_passwords(self, password_file: PasswordFileAuthenticator) -> None:
         try:
-            await self._permissions.reload(self._engine)
+            await password_file.reload()
+        except PasswordFileError as error:
+            _log.error("passwords_not_reloaded", reason=str(error))
+        else:
+            _log.info("passwords_reloaded", users=password_file.user_count)
+
+    async def _reload_permissions(self, permissions: FilePermissions) -> None:
+        try:
+            await permissions.reload(self._engine)
         except RulesFileError as error:
             _log.error("permissions_not_reloaded", reason=str(error))
         else:
-            _log.info("permissions_reloaded", rules=self._permissions.rule_count)
+            _log.info("permissions_reloaded", rules=permissions.rule_count)
 
     async def unready_reasons(self) -> tuple[str, ...]:
         """Why clients should not be sent here now; empty when they should. Asks every shard for a sign of life."""
@@ -388,10 +403,10 @@ async def open_broker(
     block, and when it is cancelled or raises, clients are told, what was accepted is flushed, and everything is
     closed. authenticator stands in for that of the configuration; enhanced_authenticators come before its own, and an
     authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log, and
-    reads neither environment nor file, except the rules that config names.
+    reads neither environment nor file, except the rules and passwords that config names.
 
-    Raises ListenError, PluginError, RulesFileError, and ShardFailed when a shard dies, which cancels the block. An
-    error of the block leaves as itself, not in a group.
+    Raises ListenError, PluginError, RulesFileError, PasswordFileError, and ShardFailed when a shard dies, which cancels
+    the block. An error of the block leaves as itself, not in a group.
     """
     if config is None:
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))
@@ -404,18 +419,32 @@ async def open_broker(
             }
             plugins = await stack.enter_async_context(open_plugins(config.plugins))
             permissions = open_permissions(config.permissions)
+            # Whoever brings an authenticator of his own needs none of the files that the chain would read.
+            password_file = None
+            if authenticator is None:
+                opened = open_authenticators(config.authentication, plugins.authenticator)
+                authenticator, password_file = opened.authenticator, opened.password_file
             engine = Engine(
                 shard_count=config.shards.count,
                 server_id=config.server.id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
                 default_settings=config.settings,
             )
-            chosen = authenticator or open_authenticator(config.authentication.kind)
             enhanced = (
                 *enhanced_authenticators,
                 *plugins.enhanced_authenticators,
                 *open_enhanced_authenticators(config.scram_lines),
             )
-            broker = Broker(config, engine, chosen, listener, plugins, enhanced, permissions, listeners)
+            broker = Broker(
+                config,
+                engine,
+                authenticator,
+                listener,
+                plugins,
+                enhanced,
+                permissions,
+                listeners,
+                password_file=password_file,
+            )
             stack.callback(broker._close)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(broker._serve)

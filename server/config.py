@@ -6,12 +6,14 @@ depend on its surroundings; config_sources.load_config reads the places where op
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -79,6 +81,12 @@ def _count_shards() -> int:
     return min(default_shard_count(len(os.sched_getaffinity(0))), SHARD_COUNT_MAXIMUM)
 
 
+def _split_chain(value: object) -> object:
+    """The environment has no lists: names with commas between them."""
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
+Chain = Annotated[tuple[str, ...], BeforeValidator(_split_chain)]
 Bind = Annotated[Address, PlainValidator(_parse_address), PlainSerializer(str)]
 Defaults = Annotated[TenantSettings, PlainValidator(_parse_settings), PlainSerializer(TenantSettings.to_names)]
 
@@ -152,7 +160,16 @@ class ShardsSection(Section):
 class AuthenticationSection(Section):
     """`[authentication]`: who decides about a CONNECT."""
 
-    kind: Literal["development"] = Field(default="development", description="development admits everybody")
+    chain: Chain = Field(
+        default=("development",),
+        description="who is asked, in order: `development` (admits everybody), `password-file`, `plugin:NAME`",
+    )
+    password_file: str = Field(default="", description="users of `password-file`, read again at SIGHUP")
+    hashing_threads: int = Field(default=2, ge=1, le=64, description="password hashes computed at once, 19 MiB each")
+    remember_s: float = Field(
+        default=300.0, ge=0, le=86_400, description="a right password is not hashed again for so long; 0 = it always is"
+    )
+    remember_limit: int = Field(default=100_000, ge=1, description="right passwords remembered; the oldest go first")
     timeout_s: float = Field(default=10.0, gt=0, description="for one decision; none in time is a refusal")
     in_work_limit: int = Field(default=1000, ge=1, description="decisions that wait at once; more are refused as busy")
     exchange_limit: int = Field(
@@ -237,6 +254,17 @@ class Config(BaseSettings):
         binds: dict[KeyPath, Address] = {("mqtt",): self.mqtt.bind, ("api",): self.api.bind}
         return binds | {("listeners", name): section.bind for name, section in self.listeners.items()}
 
+    @property
+    def binds_that_ask_nobody(self) -> dict[KeyPath, tuple[Address, str]]:
+        """The addresses where everybody is let in, by the section that names them, with the reason."""
+        asking_nobody: dict[KeyPath, tuple[Address, str]] = {
+            ("api",): (self.api.bind, "the HTTP API asks nobody who he is")
+        }
+        if "development" not in self.authentication.chain:
+            return asking_nobody
+        reason = "the development authenticator admits everybody"
+        return {path: (bind, reason) for path, bind in self.binds.items()} | asking_nobody
+
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant: its own settings on top of `[settings]`."""
         section = self.tenants.get(tenant_id)
@@ -264,14 +292,15 @@ class Config(BaseSettings):
                 ScramCredential.parse(line)
             except ValueError as error:
                 problems.append((("scram", username), str(error)))
-        if self.authentication.kind == "development" and not self.insecure:
+        problems.extend(self._chain_problems())
+        if not self.insecure:
             problems.extend(
                 (
                     (*path, "bind"),
-                    f"{bind} is open to other machines and the development authenticator admits everybody; "
+                    f"{bind} is open to other machines and {reason}; "
                     "bind to 127.0.0.1, or allow it with --insecure (insecure = true)",
                 )
-                for path, bind in self.binds.items()
+                for path, (bind, reason) in self.binds_that_ask_nobody.items()
                 if not bind.is_loopback
             )
         if not self.data.is_memory and Path(self.data.dir).exists() and not Path(self.data.dir).is_dir():
@@ -279,6 +308,24 @@ class Config(BaseSettings):
         if problems:
             raise Contradiction(problems)
         return self
+
+    def _chain_problems(self) -> Iterator[tuple[KeyPath, str]]:
+        chain = self.authentication.chain
+        path = ("authentication", "chain")
+        if not chain:
+            yield path, "is empty, so nobody could connect"
+        for index, name in enumerate(chain):
+            if name in chain[:index]:
+                yield path, f"{name} stands there twice"
+            elif name.startswith("plugin:"):
+                if name.removeprefix("plugin:") not in self.plugins:
+                    yield path, f"there is no section [plugins.{name.removeprefix('plugin:')}] for {name}"
+            elif name not in ("development", "password-file"):
+                yield path, f"expected development, password-file or plugin:NAME, got {name!r}"
+        if "development" in chain[:-1]:
+            yield path, "development admits everybody, so nobody after it would be asked"
+        if "password-file" in chain and not self.authentication.password_file:
+            yield ("authentication", "password_file"), "has to name the file that password-file of the chain reads"
 
     @classmethod
     def settings_customise_sources(

@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from .address import Address
+from .auth.password_file import PasswordFileError
 from .broker import Broker, ShardFailed, open_broker
 from .config import Config
 from .exit_code import ExitCode
@@ -47,7 +48,7 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
         return _exit(error, ExitCode.PERMISSION)
     except ListenError as error:
         return _exit(error, ExitCode.UNAVAILABLE)
-    except RulesFileError as error:
+    except (RulesFileError, PasswordFileError) as error:
         return _exit(error, ExitCode.PERMISSION if isinstance(error.__cause__, PermissionError) else ExitCode.CONFIG)
     except ShardFailed as error:
         return _exit(error, ExitCode.FAILURE)
@@ -91,11 +92,11 @@ def _warn(config: Config) -> None:
             message="this version has no durable storage: nothing is written to the directory, sessions and retained "
             "messages end with the process",
         )
-    if not all(bind.is_loopback for bind in config.binds.values()):
+    if not all(bind.is_loopback for bind, _ in config.binds_that_ask_nobody.values()):
         _log.warning(
             "open_to_everybody",
-            authentication=config.authentication.kind,
-            message="whoever reaches these addresses may publish and subscribe as any user of any tenant",
+            authentication=list(config.authentication.chain),
+            message="whoever reaches an address that asks nobody who he is may act as any user of any tenant",
         )
 
 

@@ -37,7 +37,7 @@ def test_defaults_listen_on_the_loopback_address_at_the_usual_ports() -> None:
     config = Config()
     assert (str(config.mqtt.bind), str(config.api.bind)) == ("127.0.0.1:1883", "127.0.0.1:8091")
     assert config.data.is_memory
-    assert config.authentication.kind == "development"
+    assert config.authentication.chain == ("development",)
     assert config.settings == DEFAULT
 
 
@@ -192,7 +192,14 @@ def test_all_problems_are_reported_at_once_each_with_path_and_origin(file: Path)
         ("[settings]\nprofile = []", "settings.profile: expected one of default, bifromq, got []"),
         ("[tenants]\nacme = 1", "tenants.acme: Input should be a valid dictionary"),
         ('[data]\ndir = ""', "data.dir: String should have at least 1 character"),
-        ('[authentication]\nkind = "none"', "authentication.kind: Input should be 'development'"),
+        (
+            '[authentication]\nchain = ["none"]',
+            "authentication.chain: expected development, password-file or plugin:NAME, got 'none'",
+        ),
+        ("[authentication]\nchain = []", "authentication.chain: is empty"),
+        ('[authentication]\nchain = ["plugin:x"]', "authentication.chain: there is no section [plugins.x]"),
+        ('[authentication]\nchain = ["password-file"]', "authentication.password_file: has to name the file"),
+        ('[authentication]\nchain = ["development", "plugin:x"]\n[plugins.x]\nuse = "a:b"', "authentication.chain: d"),
         ("[api]\nrequest_timeout_s = nan", "api.request_timeout_s: "),
         (
             "[settings]\nMinSessionExpirySeconds = 90\n[tenants.a.settings]\nMaxSessionExpirySeconds = 80\n"
@@ -209,6 +216,19 @@ def test_wrong_value_is_named_by_its_path(text: str, problem: str, file: Path) -
 def test_value_under_a_wrong_key_is_not_echoed(file: Path) -> None:
     for text in ('[mqtt]\npassword = "hunter2"', '[shards]\ncount = "hunter2"', '[log]\nlevel = "hunter2"'):
         assert "hunter2" not in "".join(problems_of(text, file))
+
+
+def test_mqtt_may_be_open_where_clients_are_asked_and_the_api_may_not(file: Path) -> None:
+    text = '[authentication]\nchain = ["password-file"]\npassword_file = "users"\n'
+    assert not load(f'{text}[mqtt]\nbind = "0.0.0.0:0"', file).config.mqtt.bind.is_loopback
+    (problem,) = problems_of(f'{text}[api]\nbind = "0.0.0.0:0"', file)
+    assert problem.startswith("api.bind: 0.0.0.0:0 is open to other machines and the HTTP API asks nobody")
+
+
+def test_chain_in_the_environment_has_commas(file: Path) -> None:
+    environment = {"ROOKERY_AUTHENTICATION__CHAIN": "password-file, development"}
+    chosen = load("[authentication]\npassword_file = 'users'", file, environment).config.authentication
+    assert chosen.chain == ("password-file", "development")
 
 
 @pytest.mark.parametrize("section", ["mqtt", "api"])

@@ -3,8 +3,8 @@
 import pytest
 
 from rookery.core.events import ConnectRequested
-from rookery.server.auth import open_authenticator
 from rookery.server.auth.authenticator import Admitted, ImmediateAuthenticator
+from rookery.server.auth.chain import chain_of
 from rookery.server.auth.development import DevelopmentAuthenticator
 
 
@@ -43,4 +43,4 @@ async def test_username_says_tenant_and_user(username: str | None, tenant_id: st
 
 
 def test_it_decides_without_a_task() -> None:
-    assert isinstance(open_authenticator("development"), ImmediateAuthenticator)
+    assert isinstance(chain_of([DevelopmentAuthenticator()]), ImmediateAuthenticator)
