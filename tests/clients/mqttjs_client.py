@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -46,7 +46,10 @@ def install_mqttjs() -> Path:
             command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
             done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, timeout=NPM_DEADLINE_S)
             assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
-            fresh.rename(folder)  # All or nothing: a broken installation never gets the final name.
+            # All or nothing: a broken installation never gets the final name. Another process may have been faster.
+            with suppress(OSError):
+                fresh.rename(folder)
+            assert folder.exists()
     return folder / "node_modules"
 
 

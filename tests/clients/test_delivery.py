@@ -1,7 +1,10 @@
 """Messages from one foreign client to another."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from clients.stranger import Connect, Message, Stranger, only_3_1_1
+from clients.stranger import DEADLINE_S, Connect, Message, Stranger, only_3_1_1
 
 from support.process import fails_on_mosquitto
 
@@ -91,15 +94,22 @@ def test_shared_subscription_gives_each_message_to_one_member(connect: Connect, 
         member.subscribe(f"$share/group/{unique}/work", qos)
         member.subscribe(f"{unique}/end", qos)
     payloads = {b"%d" % number for number in range(20)}
-    for payload in payloads:
-        writer.publish(Message(topic=f"{unique}/work", payload=payload, qos=qos))
-    writer.publish(Message(topic=f"{unique}/end", qos=qos))
-    received = [message.payload for member in members for message in until_end(member)]
+    received: list[bytes] = []
+    has_all = threading.Event()
+
+    def collect(member: Stranger) -> None:
+        while not (message := member.receive()).topic.endswith("/end"):
+            received.append(message.payload)
+            if len(received) == len(payloads):
+                has_all.set()
+
+    with ThreadPoolExecutor() as pool:
+        collectors = [pool.submit(collect, member) for member in members]
+        for payload in payloads:
+            writer.publish(Message(topic=f"{unique}/work", payload=payload, qos=qos))
+        # The end has another topic: it must not set out before all the work has arrived.
+        has_all.wait(DEADLINE_S)
+        writer.publish(Message(topic=f"{unique}/end", qos=qos))
+        for collector in collectors:
+            collector.result()
     assert sorted(received) == sorted(payloads)
-
-
-def until_end(member: Stranger) -> list[Message]:
-    messages = []
-    while not (message := member.receive()).topic.endswith("/end"):
-        messages.append(message)
-    return messages
