@@ -135,6 +135,7 @@ async def test_broker_tells_the_life_of_a_client(shard_count: int) -> None:
             broker.events.subscribe(ClientEvent, accepts=lambda event: True) as stream,
             trio.fail_after(5),
         ):
+            await broker.statistics()  # Behind it every shard knows what to tell.
             async with connect(broker, client_id="c", username="acme/bob") as client:
                 await client.subscribe("a/#", qos=1)
                 await client.publish("a", b"x", qos=1)

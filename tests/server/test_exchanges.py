@@ -16,6 +16,7 @@ from support.mqtt_client import Client
 from support.own_broker import broker_with, open_client
 from support.packets import Auth, Connack, Connect, Disconnect
 from support.permission_rules import allow
+from support.waiting import eventually
 
 Request = ConnectRequested | ReauthenticationRequested
 Play = Callable[[Request, Challenge], Awaitable[Decision]]
@@ -247,6 +248,7 @@ async def test_exchanges_are_limited_and_those_of_clients_apart() -> None:
         async with open_client(broker) as other:
             await waiting.send(Disconnect())
             await waiting.expect_closed()
+            await eventually(lambda: counts(broker)[0] == 0)
             await other.send(Connect(client_id="other", authentication_method="m"))
             assert isinstance(await other.receive(), Auth)
             await other.send(auth(b"me"))

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from rookery.server.plugins.loop import PluginLoop
 from rookery.server.tenant_settings import Layer
 from support import mqtt_client
 from support.own_broker import broker_with, connect
+from support.waiting import eventually
 
 HERE = __name__
 made: dict[str, Any] = {}  # plugins of the running test, by the name in their options
@@ -132,13 +133,6 @@ def plugins(**sections: Any) -> dict[str, dict[str, Any]]:
         else {**section, "use": f"{HERE}:{section['use']}"}
         for name, section in sections.items()
     }
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Return as soon as it holds."""
-    with trio.fail_after(10):
-        while not holds():  # noqa: ASYNC110  # it changes in another thread
-            await trio.sleep(0.005)
 
 
 # Finding and making.
