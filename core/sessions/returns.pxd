@@ -28,7 +28,8 @@ cdef struct Returns:
     uint32_t count
 
 
-# Before the session leaves its groups: what is to go back, in order. Without memory for the list nothing goes back.
+# Before the session leaves its groups: what is to go back, in order. Without memory for the list nothing goes back,
+# and all of it counts as dropped.
 cdef void returns_collect(Session *session, Returns *returns) noexcept nogil
 # After it has left them: to other members, or dropped where there is none.
 cdef void returns_deliver(Tenant *tenant, Returns *returns) noexcept nogil

@@ -1,6 +1,6 @@
 """See returns.pxd."""
 
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -30,6 +30,23 @@ cdef void _add(Session *session, Returns *returns, uint32_t shared_place, Messag
     returns.count += 1
 
 
+cdef uint64_t _shared_count(Session *session) noexcept nogil:
+    """How many deliveries would go back."""
+    cdef uint64_t count = 0
+    cdef uint16_t packet_id = session.inflight.oldest
+    cdef const InflightSlot *slot
+    cdef const Delivery *delivery
+    cdef uint32_t place
+    while packet_id != 0:
+        slot = &session.inflight.slots[packet_id - 1]
+        packet_id = slot.next
+        count += slot.shared_place != 0 and slot.state == PUBACK_DUE and slot.message != NULL
+    for place in range(session.inbox.length):
+        delivery = inbox_at(&session.inbox, place)
+        count += delivery != NULL and delivery.shared_place != 0
+    return count
+
+
 cdef void returns_collect(Session *session, Returns *returns) noexcept nogil:
     cdef uint16_t packet_id = session.inflight.oldest
     cdef const InflightSlot *slot
@@ -41,6 +58,7 @@ cdef void returns_collect(Session *session, Returns *returns) noexcept nogil:
         return
     returns.items = <Return *> malloc((<size_t> session.inflight.count + session.inbox.length + 1) * sizeof(Return))
     if returns.items == NULL:
+        session.tenant.counters.messages_dropped += _shared_count(session)
         return
     while packet_id != 0:
         slot = &session.inflight.slots[packet_id - 1]
@@ -65,6 +83,7 @@ cdef void returns_deliver(Tenant *tenant, Returns *returns) noexcept nogil:
             if errand_put(tenant.world, item.membership, item.message, ERRAND_RETURN) != 0:
                 membership_drop(item.membership)  # Not the last one: the leaving errand has one.
                 message_release(item.message)
+                tenant.counters.messages_dropped += 1
             continue
         memset(&outcome, 0, sizeof(outcome))
         publication_of(item.message, &publication)

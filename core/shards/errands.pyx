@@ -14,8 +14,9 @@ from rookery.core.sessions.state cimport (
 from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.registry cimport registry_release
 from rookery.core.shards.state cimport MAIL_ERRAND, Mail, Shard
-from rookery.core.shards.tenants cimport tenant_acquire_shared, tenant_release
+from rookery.core.shards.tenants cimport tenant_acquire_shared, tenant_find, tenant_release
 from rookery.core.structures.atomics cimport atomic_load_u32, atomic_store_u32
+from rookery.core.structures.bytes cimport Bytes
 from rookery.core.topics.names cimport ParsedFilter
 from rookery.core.topics.tree cimport NO_FILTER, tree_find
 
@@ -26,6 +27,17 @@ cdef void _release(Shard *shard, Membership *membership) noexcept nogil:
         free(membership)
 
 
+cdef void _count_dropped(Shard *shard, const Membership *membership, const Message *message) noexcept nogil:
+    """Memory is short: what was to be handed on is lost, but not silently."""
+    cdef Bytes tenant_id
+    cdef Tenant *tenant
+    tenant_id.data = membership.tenant.id
+    tenant_id.size = membership.tenant.id_size
+    tenant = tenant_find(shard, tenant_id)
+    if tenant != NULL and message != NULL:
+        tenant.counters.messages_dropped += 1
+
+
 cdef void errands_send(Shard *shard) noexcept nogil:
     cdef Errand *errand
     cdef uint32_t target
@@ -34,6 +46,7 @@ cdef void errands_send(Shard *shard) noexcept nogil:
         shard.world.first_errand = errand.next
         target = errand.membership.shard if errand.kind == ERRAND_GIVE else errand.membership.home
         if mail_put(shard, target, MAIL_ERRAND, errand.membership.tenant, errand.message, errand) != 0:
+            _count_dropped(shard, errand.membership, errand.message)
             message_release(errand.message)
             _release(shard, errand.membership)
             free(errand)
@@ -67,6 +80,7 @@ cdef void _give(Shard *shard, Membership *membership, Message *message) noexcept
     if session == NULL:
         # It left while the message was under way: back to the group, with the references.
         if errand_put(&shard.world, membership, message, ERRAND_RETURN) != 0:
+            _count_dropped(shard, membership, message)
             message_release(message)
             _release(shard, membership)
         return

@@ -412,10 +412,16 @@ class Client:
 # What happens to those who break the protocol.
 
 
+def population(broker: Broker) -> dict[str, int]:
+    """What clients can leave behind."""
+    return {name: broker.count(name) for name in ("connections", "sessions", "subscriptions", "retained_messages")}
+
+
 def expel(
     broker: Broker, bad: bytes | Packet, *, version: int = MQTT_5_0, reason_code: int = 0x81, **fields: Any
 ) -> None:
     """A client that sends this loses its connection, in 5.0 told why; its Will is published; nobody else is touched."""
+    before = population(broker)
     bystander = broker.connect("bystander")
     bystander.subscribe("will/#", "bystander")
     offender = broker.connect("offender", version=version, will=Will(topic="will/offender", payload=b"gone"), **fields)
@@ -433,6 +439,8 @@ def expel(
     bystander.publish("bystander", b"still here")
     assert bystander.take_message().payload == b"still here"
     bystander.disconnect()
+    offender.drop()
+    assert population(broker) == before
 
 
 def turn_away(broker: Broker, bad: bytes | Connect, *, version: int = MQTT_5_0, reason_code: int | None = 0x81) -> None:
@@ -440,6 +448,7 @@ def turn_away(broker: Broker, bad: bytes | Connect, *, version: int = MQTT_5_0, 
 
     An earlier session of the client identifier `same` keeps its connection and what it subscribed to.
     """
+    before = population(broker)
     earlier = broker.connect("same", session_expiry_interval=100)
     earlier.subscribe("a")
     client = broker.open(version)
@@ -455,3 +464,5 @@ def turn_away(broker: Broker, bad: bytes | Connect, *, version: int = MQTT_5_0, 
     earlier.publish("a", b"still here")
     assert [message.payload for message in earlier.take_messages()] == [b"still here"]
     earlier.disconnect(session_expiry_interval=0)
+    client.drop()
+    assert population(broker) == before
