@@ -35,7 +35,11 @@ class Group:
 
     def join(self) -> None:
         self.names += 1
-        member = self.broker.connect(f"m{self.names}", receive_maximum=self.random.choice((1, 3, 100)))
+        member = self.broker.connect(
+            f"m{self.names}",
+            receive_maximum=self.random.choice((1, 3, 100)),
+            session_expiry_interval=self.random.choice((0, 100)),
+        )
         member.subscribe(self.filter, qos=2)
         self.members.append(member)
 
@@ -82,7 +86,7 @@ class Group:
                 self.may_be_seen_again[int(packet.payload)] += packet.qos == 1
         for entry in self.unacknowledged.pop(member, ()):
             self.may_be_seen_again[entry & 0xFFFFFFFF] += 1
-        member.drop()
+        member.disconnect(session_expiry_interval=0)
 
     def retire(self, member: Client) -> None:
         """It has unsubscribed; it takes all that it still gets, and goes."""
@@ -90,7 +94,7 @@ class Group:
         for _ in range(200):
             self.receive(1.0)
             self.acknowledge_all()
-        member.drop()
+        member.disconnect(session_expiry_interval=0)
         self.members = others
 
 
