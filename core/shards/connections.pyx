@@ -7,6 +7,7 @@ from libc.string cimport memset
 from rookery.core.sessions.aliases cimport aliases_free
 from rookery.core.sessions.outbox cimport outbox_clear, outbox_init
 from rookery.core.sessions.state cimport TIMER_CONNECTION
+from rookery.core.shards.holding cimport holding_end
 from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.state cimport (
     AUTH_DUE, CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE, EVENT_AUTHENTICATION_ABANDONED,
@@ -273,8 +274,7 @@ cdef bint connection_flush(Connection *connection) noexcept nogil:
         connection.tenant.counters.bytes_sent += waiting - connection.link.outbox.size
     if result == FLUSH_DONE:
         connection.blocked_since_ms = 0
-        connection.link.is_slow = 0
-        connection.link.congested_since_ms = 0
+        holding_end(connection)
         connection_want(connection, connection.is_reading, False)
         if connection.state == LINGERING:
             transport_end(connection)

@@ -1,6 +1,6 @@
 """Mail between shards: collected per target during a turn, handed over once, and the target woken only if it sleeps."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from rookery.core.sessions.message cimport Message
 from rookery.core.sessions.state cimport SharedTenant
 from rookery.core.shards.state cimport Mail, Shard
@@ -14,6 +14,10 @@ cdef int mail_put(
 cdef void mail_hand_over(Shard *shard) noexcept nogil
 # All that came, oldest first; the caller frees each with mail_free.
 cdef Mail *mail_take_all(Shard *shard) noexcept nogil
+# Bytes that wait for the target to take them, those of this turn included.
+cdef uint64_t mail_waiting_bytes(Shard *shard, uint32_t target) noexcept nogil
+# Have this shard woken when the target has taken its mail; False when nothing waits there.
+cdef bint mail_await(Shard *shard, uint32_t target) noexcept nogil
 cdef void mail_free(Shard *shard, Mail *mail) noexcept nogil
 
 # Wake the shard if it sleeps in epoll. Any thread, after something was put into one of its queues.

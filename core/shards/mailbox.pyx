@@ -3,11 +3,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from rookery.core.sessions.message cimport Message, message_release, message_share
+from rookery.core.sessions.message cimport Message, message_release, message_share, message_size
 from rookery.core.sessions.state cimport SharedTenant
 from rookery.core.shards.registry cimport registry_acquire, registry_release
 from rookery.core.shards.state cimport Mail, Mailbox, OutMail, Shard
-from rookery.core.structures.atomics cimport atomic_exchange_u32, atomic_fence, atomic_load_u32
+from rookery.core.structures.atomics cimport (
+    atomic_exchange_u32, atomic_fence, atomic_load_u32, atomic_load_u64, atomic_store_u64,
+)
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
 
 cdef extern from "<unistd.h>" nogil:
@@ -27,8 +29,10 @@ cdef int mail_put(
     mail.tenant = tenant
     if tenant != NULL:
         registry_acquire(&shard.universe.registry, tenant)
+    out.bytes += sizeof(Mail)
     if message != NULL:
         message_share(message)
+        out.bytes += message_size(message)
     if out.last == NULL:
         out.first = mail
     else:
@@ -52,20 +56,46 @@ cdef void mail_hand_over(Shard *shard) noexcept nogil:
         else:
             mailbox.last.next = out.first
         mailbox.last = out.last
+        atomic_store_u64(&mailbox.waiting_bytes, mailbox.waiting_bytes + out.bytes)
         mutex_unlock(&mailbox.mutex)
         out.first = NULL
         out.last = NULL
+        out.bytes = 0
         shard_wake(shard.universe.shards[target])
 
 
 cdef Mail *mail_take_all(Shard *shard) noexcept nogil:
     cdef Mail *first
+    cdef uint64_t awaited_by
+    cdef uint32_t index
     mutex_lock(&shard.mailbox.mutex)
     first = shard.mailbox.first
+    awaited_by = shard.mailbox.awaited_by
     shard.mailbox.first = NULL
     shard.mailbox.last = NULL
+    shard.mailbox.awaited_by = 0
+    atomic_store_u64(&shard.mailbox.waiting_bytes, 0)
     mutex_unlock(&shard.mailbox.mutex)
+    if awaited_by != 0:
+        for index in range(shard.universe.shard_count):
+            if awaited_by >> index & 1:
+                shard_wake(shard.universe.shards[index])
     return first
+
+
+cdef uint64_t mail_waiting_bytes(Shard *shard, uint32_t target) noexcept nogil:
+    return shard.out_mail[target].bytes + atomic_load_u64(&shard.universe.shards[target].mailbox.waiting_bytes)
+
+
+cdef bint mail_await(Shard *shard, uint32_t target) noexcept nogil:
+    cdef Mailbox *mailbox = &shard.universe.shards[target].mailbox
+    cdef bint is_waiting
+    mutex_lock(&mailbox.mutex)
+    is_waiting = shard.out_mail[target].bytes > 0 or mailbox.first != NULL
+    if is_waiting:
+        mailbox.awaited_by |= <uint64_t> 1 << shard.index
+    mutex_unlock(&mailbox.mutex)
+    return is_waiting
 
 
 cdef void mail_free(Shard *shard, Mail *mail) noexcept nogil:

@@ -15,9 +15,7 @@ from rookery.core.sessions.notices cimport (
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_recent_topic
 from rookery.core.sessions.rights cimport session_may, session_may_publish
-from rookery.core.sessions.session cimport (
-    OUTBOX_HIGH_BYTES, session_puback, session_pubcomp, session_pubrec,
-)
+from rookery.core.sessions.session cimport session_puback, session_pubcomp, session_pubrec
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Link, Session, Tenant
 from rookery.core.sessions.subscriptions cimport (
@@ -26,11 +24,11 @@ from rookery.core.sessions.subscriptions cimport (
 )
 from rookery.core.sessions.witness cimport absent, is_noticed, is_noticed_in_debug, notice_session
 from rookery.core.shards.authentication cimport authentication_handle
-from rookery.core.shards.connections cimport connection_flush, connection_want
-from rookery.core.shards.lifecycle cimport connection_close, connection_left, connection_lost
+from rookery.core.shards.holding cimport hold_for_shards, hold_for_subscriber
+from rookery.core.shards.lifecycle cimport connection_close, connection_left
 from rookery.core.shards.publishing cimport shard_publish
 from rookery.core.shards.replays cimport replay_begin, replay_cancel
-from rookery.core.shards.state cimport ATTACHED, Connection, Shard, TopicAlias
+from rookery.core.shards.state cimport Connection, TopicAlias
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.packet_ids cimport (
     packet_ids_add, packet_ids_count, packet_ids_has, packet_ids_remove,
@@ -218,30 +216,6 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
     return True
 
 
-cdef void _relieve(Connection *connection, Link *congested) noexcept nogil:
-    """A subscriber's outbox is over its high mark: write it out now, and if that does not help, hold the publisher.
-
-    What a saturated broker collects thus leaves in large writes. A client that does not drain within HOLD_MS is slow:
-    nobody waits for it any more, and what its outbox cannot hold is dropped (QoS 0) or goes to its inbox.
-    """
-    cdef Connection *target = <Connection *> congested
-    cdef Shard *shard = connection.shard
-    if target.blocked_since_ms == 0 and not connection_flush(target):
-        connection_lost(target)
-        return
-    if congested.outbox.size <= OUTBOX_HIGH_BYTES or congested.is_slow:
-        return
-    if congested.congested_since_ms == 0:
-        congested.congested_since_ms = shard.world.now_ms
-    if target != connection and connection.state == ATTACHED and not connection.is_held:
-        connection.is_held = 1
-        connection.held_for_index = target.index
-        connection.held_for_generation = target.generation
-        connection.next_held = shard.held
-        shard.held = connection
-        connection_want(connection, False, connection.is_writable_awaited)
-
-
 cdef void _handle_publish(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
     cdef PublishPacket packet
     cdef Publication publication
@@ -305,7 +279,9 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     if packet.qos > 0:
         _acknowledge(connection, PACKET_PUBACK if packet.qos == 1 else PACKET_PUBREC, packet.packet_id, answer)
     if publication.congested != NULL:
-        _relieve(connection, <Link *> publication.congested)
+        hold_for_subscriber(connection, <Link *> publication.congested)
+    if outcome.other_shards != 0:
+        hold_for_shards(connection, outcome.other_shards)
 
 
 # Acknowledgements

@@ -8,7 +8,8 @@ from rookery.core.sessions.message cimport (
 )
 from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, tenant_publish
 from rookery.core.sessions.retain cimport RETAIN_CLEARED, RETAIN_NO_MEMORY, RETAIN_STORED, tenant_retain
-from rookery.core.sessions.state cimport Tenant
+from rookery.core.sessions.state cimport Link, Tenant
+from rookery.core.shards.holding cimport holding_tell
 from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.registry cimport home_shard
 from rookery.core.shards.state cimport MAIL_PUBLISH, MAIL_RETAIN, Mail, Shard
@@ -80,5 +81,7 @@ cdef void publishing_take_mail(Shard *shard, Mail *mail) noexcept nogil:
         # The shard that sent it told all others, too: what matches elsewhere is not ours to pass on.
         tenant_publish(tenant, &publication, &outcome)
         forget_recent_topic(&shard.world)
+        if publication.congested != NULL:
+            holding_tell(shard, tenant, <Link *> publication.congested)
     publication_end(&publication)
     tenant_release(shard, tenant)

@@ -43,6 +43,8 @@ cdef enum ShardLimit:
     LINGER_MS = 1000               # how long a closed connection may take to read its last bytes
     STALL_MS = 60000               # a client that takes no byte for so long while some wait is gone
     HOLD_MS = 200                  # how long publishers wait for a client whose outbox is over its high mark
+    CONGESTION_PLACES = 64         # tenants of which a shard may say apart that one of their clients is congested
+    MAIL_HIGH_BYTES = 393216       # waiting in one mailbox: publishers on other shards wait until it has been taken
     RETAINED_PER_TURN = 1024       # retained messages handed to new subscribers per turn, so that nobody waits long
     RETAINED_NODES_PER_TURN = 4096  # places of the retained tree looked at for them
     AUTH_SIZE_MAXIMUM = 65536      # bytes of an AUTH: the data of ordinary methods has less than 4 KiB
@@ -136,7 +138,8 @@ cdef struct Connection:
     Connection *next           # in the ready list or the free list
     Connection *next_held      # in the held list
     Connection *next_memory    # in the list of connections without a socket
-    uint32_t held_for_index    # the congested connection
+    uint32_t held_for_shard    # 1 + the shard that is behind; 0 = held for a connection of this shard:
+    uint32_t held_for_index    # the congested one
     uint32_t held_for_generation
 
 
@@ -210,6 +213,8 @@ cdef struct Mailbox:           # from all other shards to one; under its mutex
     Mutex mutex
     Mail *first
     Mail *last
+    uint64_t waiting_bytes     # of what is in it; atomic, so that others may look at it
+    uint64_t awaited_by        # shards, a bit each, that want to be woken when it has been taken
     uint32_t is_asleep         # the owner waits in epoll: wake it. Atomic
     int wake_descriptor        # eventfd in the owner's epoll; also rung for commands
 
@@ -217,6 +222,7 @@ cdef struct Mailbox:           # from all other shards to one; under its mutex
 cdef struct OutMail:           # collected during a turn for one other shard
     Mail *first
     Mail *last
+    uint64_t bytes
 
 
 cdef enum CommandKind:
@@ -434,7 +440,8 @@ cdef struct Shard:
     uint32_t pending_connects
     uint32_t pending_authentications    # strangers in an exchange
     uint32_t pending_reauthentications  # connected clients in one
-    Connection *held
+    Connection *held           # publishers of whom nothing is read, see holding.pxd
+    uint64_t congested_until_ms[64]  # by tenant.shared.hash % CONGESTION_PLACES; atomic, read by other shards
     Connection *ready          # to be served in the next turn, whatever the kernel says
     Connection *memory_connections  # looked at in every turn: tests and embedding have few
     Replay *replays

@@ -11,20 +11,19 @@ beyond FLUSH_EARLY_BYTES.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from rookery.core.sessions.notices cimport NOTICE_SUBSCRIBER_STALLED
 from rookery.core.sessions.outbox cimport Outbox
 from rookery.core.sessions.retain cimport Retained, retained_expire
 from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_has_waiting, session_pump
 from rookery.core.sessions.state cimport (
     TIMER_CONNECTION, TIMER_LISTENER, TIMER_SESSION, Session, Tenant,
 )
-from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.admission cimport admission_take_transfer
 from rookery.core.shards.commands cimport commands_run
 from rookery.core.shards.connections cimport (
-    connection_find, connection_flush, connection_ready, connection_release, connection_want,
+    connection_find, connection_flush, connection_release,
 )
 from rookery.core.shards.errands cimport errands_send, errands_take
+from rookery.core.shards.holding cimport holding_step
 from rookery.core.shards.input cimport connection_readable, connection_resume
 from rookery.core.shards.lifecycle cimport connection_lost, connection_timer_fired, session_timer_fired
 from rookery.core.shards.listeners cimport LISTENER_FIRST, listener_accept, listener_resume
@@ -34,8 +33,8 @@ from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.replays cimport replays_have_work, replays_step, replays_take_batch, replays_take_request
 from rookery.core.shards.shard cimport WAKE_NAME
 from rookery.core.shards.state cimport (
-    ATTACHED, CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, HOLD_MS, MAIL_CONNECTION, MAIL_ERRAND,
-    MAIL_RETAINED, MAIL_WALK, Connection, Event, Listener, Mail, Shard,
+    CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED,
+    MAIL_WALK, Connection, Event, Listener, Mail, Shard,
 )
 from rookery.core.shards.sweeps cimport sweeps_have_work, sweeps_step
 from rookery.core.shards.tenants cimport tenant_release
@@ -203,29 +202,6 @@ cdef void _run_timers(Shard *shard) noexcept nogil:
         timer = wheel_expire(shard.world.wheel, shard.world.now_ms)
 
 
-cdef void _look_at_held(Shard *shard) noexcept nogil:
-    """Publishers that were held back go on when the congestion has ended, or has lasted too long."""
-    cdef Connection **place = &shard.held
-    cdef Connection *connection
-    cdef Connection *target
-    while place[0] != NULL:
-        connection = place[0]
-        target = connection_find(shard, connection.held_for_index, connection.held_for_generation)
-        if target != NULL and target.state == ATTACHED and target.link.outbox.size > OUTBOX_LOW_BYTES:
-            if shard.world.now_ms < target.link.congested_since_ms + HOLD_MS:
-                place = &connection.next_held
-                continue
-            target.link.is_slow = 1
-            if is_noticed(&shard.world, NOTICE_SUBSCRIBER_STALLED):
-                notice_session(
-                    target.link.session, NOTICE_SUBSCRIBER_STALLED, absent(), absent(), target.link.outbox.size,
-                    0, 0, 0)
-        place[0] = connection.next_held
-        connection.is_held = 0
-        connection_want(connection, True, connection.is_writable_awaited)
-        connection_ready(connection)
-
-
 cdef void _look_at_end(Shard *shard) noexcept nogil:
     cdef uint32_t aborted = shard.connection_count
     cdef Event *event
@@ -246,7 +222,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     if shard.sweeps != NULL:
         sweeps_step(shard)
     if shard.held != NULL:
-        _look_at_held(shard)
+        holding_step(shard)
     errands_send(shard)
     mail_hand_over(shard)
     shard.flushed_bytes = shard.flush_list.queued_bytes
