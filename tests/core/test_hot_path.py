@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("structures", "wire", "streams", "topics", "permissions", "sessions", "shards")
+ROOMS = ("structures", "log", "wire", "streams", "topics", "permissions", "sessions", "shards")
 # What an import runs and what builds a Python face may hold the GIL; these rooms have neither.
 ROOMS_WITHOUT_PYTHON = ("sessions", "shards")
 FUNCTION = re.compile(

@@ -1,0 +1,58 @@
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+SEGMENT_SIZE: int
+SEGMENT_SIZE_MINIMUM: int
+
+@dataclass(frozen=True, slots=True)
+class TornTail:
+    path: Path
+    offset: int
+    size: int
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    position: int
+    synced_position: int
+    total_bytes: int
+    backlog_bytes: int
+    segments: int
+    commits: int
+    syncs: int
+    failures: int
+    error: int
+
+class DurableLog:
+    folder: Path
+    lost: TornTail | None
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        sync: str = "always",
+        interval_ms: int = 100,
+        segment_size: int = ...,
+    ) -> None: ...
+    def recover(self) -> list[tuple[int, int, bytes]]: ...
+    def skip(self) -> None: ...
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
+    def drop_before(self, position: int) -> None: ...
+    def state(self) -> LogState: ...
+    @property
+    def is_full(self) -> bool: ...
+    def committed(self, source: int) -> int: ...
+    def fail(
+        self,
+        error: int,
+        *,
+        writable_bytes: int | None = None,
+        good_syncs: int | None = None,
+        creation: bool = False,
+    ) -> None: ...
+
+class RecordWriter:
+    def __init__(self, log: DurableLog, source: int = 0) -> None: ...
+    def append(self, kind: int, body: bytes, *, goes_on: bool = False) -> None: ...
+    def submit(self) -> int: ...
