@@ -92,12 +92,14 @@ def check(config: Path | None, **options: Any) -> int:
 
     from rookery.server.auth.password_file import PasswordFileError, read_passwords
     from rookery.server.permissions import RulesFileError, open_permissions
+    from rookery.server.store import StoreError, check_store
 
     try:
+        check_store(loaded.config.data.directory)
         open_permissions(loaded.config.permissions)
         if "password-file" in loaded.config.authentication.chain:
             read_passwords(Path(loaded.config.authentication.password_file))
-    except (RulesFileError, PasswordFileError) as error:
+    except (RulesFileError, PasswordFileError, StoreError) as error:
         raise UnusableConfig(str(error)) from error
     click.echo(loaded.print(), nl=False)
     return 0

@@ -52,6 +52,7 @@ from .plugins.tenant_settings import ProvidedSettings
 from .replies import Answer, Replies
 from .retained import RetainedMessages
 from .sessions import Sessions
+from .store import Store, open_store
 from .tenant_settings import Layer, TenantSettingsBook
 from .upgrades import UpgradeCounts, serve_upgrades
 
@@ -92,6 +93,7 @@ class Broker:
         engine: Engine,
         authenticator: Authenticator,
         listener: socket.socket,
+        store: Store,
         plugins: PluginHost | None = None,
         enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
         permissions: FilePermissions | None = None,
@@ -101,6 +103,7 @@ class Broker:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
         self.server_id = engine.server_id
+        self.store = store  # what administrators keep: users, rules, settings, API keys, bans, the audit log
         self._engine = engine
         settings = TenantSettingsBook(config.settings, engine.configure_tenant)
         self.settings = settings
@@ -417,6 +420,7 @@ async def open_broker(
                 name: stack.enter_context(open_listener(section.bind, section.backlog))
                 for name, section in config.listeners.items()
             }
+            store = await stack.enter_async_context(open_store(config.data.directory))
             plugins = await stack.enter_async_context(open_plugins(config.plugins))
             permissions = open_permissions(config.permissions)
             # Whoever brings an authenticator of his own needs none of the files that the chain would read.
@@ -439,6 +443,7 @@ async def open_broker(
                 engine,
                 authenticator,
                 listener,
+                store,
                 plugins,
                 enhanced,
                 permissions,

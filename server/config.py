@@ -148,6 +148,11 @@ class DataSection(Section):
     def is_memory(self) -> bool:
         return self.dir == MEMORY
 
+    @property
+    def directory(self) -> Path | None:
+        """None = nothing is written anywhere."""
+        return None if self.is_memory else Path(self.dir)
+
 
 class ShardsSection(Section):
     """`[shards]`: the threads that carry the messages."""

@@ -24,6 +24,7 @@ from .exit_code import ExitCode
 from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger
 from .permissions import RulesFileError
+from .store import StoreError, StoreLocked, StoreUnavailable
 
 NICENESS = 10  # Python bursts of the control plane then cost a message 1 ms at the 99th percentile instead of 4.
 API_BACKLOG = 128
@@ -50,6 +51,12 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
         return _exit(error, ExitCode.UNAVAILABLE)
     except (RulesFileError, PasswordFileError) as error:
         return _exit(error, ExitCode.PERMISSION if isinstance(error.__cause__, PermissionError) else ExitCode.CONFIG)
+    except StoreLocked as error:
+        return _exit(error, ExitCode.UNAVAILABLE)
+    except StoreUnavailable as error:
+        return _exit(error, ExitCode.PERMISSION)
+    except StoreError as error:
+        return _exit(error, ExitCode.CONFIG)
     except ShardFailed as error:
         return _exit(error, ExitCode.FAILURE)
     return ExitCode.OK
@@ -89,8 +96,8 @@ def _warn(config: Config) -> None:
         _log.warning(
             "data_kept_in_memory",
             dir=config.data.dir,
-            message="this version has no durable storage: nothing is written to the directory, sessions and retained "
-            "messages end with the process",
+            message="this version keeps sessions and retained messages in memory, they end with the process; only the "
+            "admin database is in the directory",
         )
     if not all(bind.is_loopback for bind, _ in config.binds_that_ask_nobody.values()):
         _log.warning(

@@ -17,6 +17,8 @@ from rookery.server.address import Address
 from rookery.server.auth.development import DevelopmentAuthenticator
 from rookery.server.broker import Broker, BrokerBusy, BrokerLate, BrokerStopping, ShardFailed, open_broker
 from rookery.server.listeners import AddressInUse, open_listener
+from rookery.server.store.database import Database
+from rookery.server.store.store import Store
 from support.mqtt_client import Client, ConnectionClosed
 from support.own_broker import broker_with, connect, make_config
 from support.packets import Disconnect
@@ -149,11 +151,16 @@ def listener() -> socket.socket:
     return open_listener(Address("127.0.0.1", 0), 5)
 
 
+def broker_that_does_not_serve(listener: socket.socket, engine: Engine | None = None) -> Broker:
+    store = Store(Database.open(None))
+    return Broker(make_config(), engine or Engine(), DevelopmentAuthenticator(), listener, store)
+
+
 async def test_silent_shard_is_an_error_at_the_deadline(
     listener: socket.socket, autojump_clock: trio.testing.MockClock
 ) -> None:
     with listener:
-        broker = Broker(make_config(), Engine(), DevelopmentAuthenticator(), listener)
+        broker = broker_that_does_not_serve(listener)
         with pytest.raises(BrokerLate, match=r"^no answer from a shard within 5 s$"):
             await broker.statistics()
 
@@ -168,7 +175,7 @@ def fill_command_queue(engine: Engine) -> None:
 async def test_full_command_queue_is_an_error_at_once_and_nothing_is_done(listener: socket.socket) -> None:
     engine = Engine()
     with listener:
-        broker = Broker(make_config(), engine, DevelopmentAuthenticator(), listener)
+        broker = broker_that_does_not_serve(listener, engine)
         fill_command_queue(engine)
         with pytest.raises(BrokerBusy, match="the command queue of a shard is full"):
             await broker.publish("t", "a", b"x")
@@ -185,7 +192,7 @@ async def test_running_broker_is_ready_and_a_stopping_one_is_not(broker: Broker)
 
 async def test_broker_that_has_not_started_is_not_ready(listener: socket.socket) -> None:
     with listener:
-        broker = Broker(make_config(), Engine(), DevelopmentAuthenticator(), listener)
+        broker = broker_that_does_not_serve(listener)
         assert await broker.unready_reasons() == ("starting",)
 
 
