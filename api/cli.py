@@ -91,12 +91,12 @@ def check(config: Path | None, **options: Any) -> int:
     loaded = _load(config, options)
 
     from rookery.server.auth.password_file import PasswordFileError, read_passwords
-    from rookery.server.permissions import RulesFileError, open_permissions
+    from rookery.server.permissions import RulesFileError, check_permissions
     from rookery.server.store import StoreError, check_store
 
     try:
         check_store(loaded.config.data.directory)
-        open_permissions(loaded.config.permissions)
+        check_permissions(loaded.config.permissions)
         if "password-file" in loaded.config.authentication.chain:
             read_passwords(Path(loaded.config.authentication.password_file))
     except (RulesFileError, PasswordFileError, StoreError) as error:

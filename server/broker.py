@@ -36,9 +36,10 @@ from rookery.core.topics.names import TopicRules
 
 from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
-from .auth import open_authenticators, open_enhanced_authenticators
+from .auth import OpenedAuthenticators, Reloadable, open_authenticators
+from .auth.accounts import Accounts
 from .auth.authenticator import Authenticator, EnhancedAuthenticator
-from .auth.password_file import PasswordFileAuthenticator, PasswordFileError
+from .auth.passwords import PasswordVerifier
 from .commands import Command, for_each_shard
 from .config import Config, MqttSection
 from .event_bus import EventBus
@@ -46,13 +47,14 @@ from .events import event_of
 from .listeners import address_of, open_listener
 from .log import get_logger
 from .nurseries import only_error
-from .permissions import FilePermissions, RulesFileError, open_permissions
+from .permissions import PersistentRules, RulePermissions, open_permissions
 from .plugins.host import PluginHost, open_plugins
 from .plugins.tenant_settings import ProvidedSettings
 from .replies import Answer, Replies
 from .retained import RetainedMessages
 from .sessions import Sessions
 from .store import Store, open_store
+from .stored_settings import PersistentSettings
 from .tenant_settings import Layer, TenantSettingsBook
 from .upgrades import UpgradeCounts, serve_upgrades
 
@@ -96,9 +98,9 @@ class Broker:
         store: Store,
         plugins: PluginHost | None = None,
         enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
-        permissions: FilePermissions | None = None,
+        permissions: RulePermissions | None = None,
         listeners: Mapping[str, socket.socket] | None = None,
-        password_file: PasswordFileAuthenticator | None = None,
+        opened: OpenedAuthenticators | None = None,
     ) -> None:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
@@ -107,8 +109,16 @@ class Broker:
         self._engine = engine
         settings = TenantSettingsBook(config.settings, engine.configure_tenant)
         self.settings = settings
-        self._permissions = permissions
-        self._password_file = password_file
+        self.stored_settings = PersistentSettings(settings, store.settings, _insist)
+        self.rules = PersistentRules(store.rules, permissions if config.permissions.database else None)
+        opened = opened or OpenedAuthenticators(PasswordVerifier(threads=1, remember_s=0, remember_limit=1))
+        self.users = Accounts(store.users, opened.verifier)
+        self._reloadables: dict[str, Reloadable] = {**opened.reloadables}
+        if permissions is not None:
+            permissions.attach(engine)
+            self._reloadables["permissions"] = permissions
+        if self.rules.are_in_force:
+            self._reloadables["stored_rules"] = self.rules
         self.admission = Admission(
             engine,
             authenticator,
@@ -180,30 +190,17 @@ class Broker:
         return self.settings.of(tenant_id)
 
     async def reload(self) -> None:
-        """Read again what is kept in files beside the configuration: the permission rules and the password file.
+        """Read again what is kept in files beside the configuration: rules, passwords, keys.
 
         What is wrong is logged, and what was read before stays in force.
         """
-        if self._permissions is not None:
-            await self._reload_permissions(self._permissions)
-        if self._password_file is not None:
-            await self._reload_passwords(self._password_file)
-
-    async def _reload_passwords(self, password_file: PasswordFileAuthenticator) -> None:
-        try:
-            await password_file.reload()
-        except PasswordFileError as error:
-            _log.error("passwords_not_reloaded", reason=str(error))
-        else:
-            _log.info("passwords_reloaded", users=password_file.user_count)
-
-    async def _reload_permissions(self, permissions: FilePermissions) -> None:
-        try:
-            await permissions.reload(self._engine)
-        except RulesFileError as error:
-            _log.error("permissions_not_reloaded", reason=str(error))
-        else:
-            _log.info("permissions_reloaded", rules=permissions.rule_count)
+        for name, reloadable in self._reloadables.items():
+            try:
+                facts = await reloadable.reload()
+            except Exception as error:
+                _log.error(f"{name}_not_reloaded", reason=str(error))
+            else:
+                _log.info(f"{name}_reloaded", **facts)
 
     async def unready_reasons(self) -> tuple[str, ...]:
         """Why clients should not be sent here now; empty when they should. Asks every shard for a sign of life."""
@@ -369,6 +366,7 @@ class Broker:
         await self.statistics()
         for tenant_id, section in self.config.tenants.items():
             await _insist(partial(self.settings.put, tenant_id, Layer.CONFIGURATION, section.settings))
+        await self.stored_settings.load()
         await _insist(partial(self._engine.listen, self._listener.fileno()))
         for listener_id, (name, listener) in enumerate(self._listeners.items(), start=1):
             if self.config.listeners[name].kind == "tcp":
@@ -422,12 +420,12 @@ async def open_broker(
             }
             store = await stack.enter_async_context(open_store(config.data.directory))
             plugins = await stack.enter_async_context(open_plugins(config.plugins))
-            permissions = open_permissions(config.permissions)
-            # Whoever brings an authenticator of his own needs none of the files that the chain would read.
-            password_file = None
-            if authenticator is None:
-                opened = open_authenticators(config.authentication, plugins.authenticator)
-                authenticator, password_file = opened.authenticator, opened.password_file
+            permissions = await open_permissions(config.permissions, store.rules)
+            opened = await stack.enter_async_context(
+                # Whoever brings an authenticator of his own needs none of the files that the chain would read.
+                open_authenticators(config, store, plugins.authenticator, with_chain=authenticator is None)
+            )
+            authenticator = authenticator or opened.authenticator
             engine = Engine(
                 shard_count=config.shards.count,
                 server_id=config.server.id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
@@ -436,7 +434,7 @@ async def open_broker(
             enhanced = (
                 *enhanced_authenticators,
                 *plugins.enhanced_authenticators,
-                *open_enhanced_authenticators(config.scram_lines),
+                *opened.enhanced,
             )
             broker = Broker(
                 config,
@@ -448,7 +446,7 @@ async def open_broker(
                 enhanced,
                 permissions,
                 listeners,
-                password_file=password_file,
+                opened=opened,
             )
             stack.callback(broker._close)
             async with trio.open_nursery() as nursery:

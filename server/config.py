@@ -31,6 +31,8 @@ from .auth.scram import ScramCredential, parse_username
 MEMORY = "memory"
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
+AUTHENTICATORS = ("development", "password-file", "users")  # that a chain may name
+
 KeyPath = tuple[str, ...]  # ("mqtt", "bind")
 SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
 
@@ -167,7 +169,7 @@ class AuthenticationSection(Section):
 
     chain: Chain = Field(
         default=("development",),
-        description="who is asked, in order: `development` (admits everybody), `password-file`, `plugin:NAME`",
+        description="who is asked, in order: `development` (admits everybody), `password-file`, `users`, `plugin:NAME`",
     )
     password_file: str = Field(default="", description="users of `password-file`, read again at SIGHUP")
     hashing_threads: int = Field(default=2, ge=1, le=64, description="password hashes computed at once, 19 MiB each")
@@ -196,8 +198,12 @@ class PluginSection(Section):
 class PermissionsSection(Section):
     """`[permissions]`: what clients may do about whom their authenticator says nothing."""
 
-    file: str = Field(default="", description="TOML file with rules, read again at SIGHUP; empty = all is allowed")
-    default: Literal["deny", "allow"] = Field(default="deny", description="where no rule of the file decides")
+    file: str = Field(default="", description="TOML file with rules, read again at SIGHUP; empty = none")
+    database: bool = Field(
+        default=False,
+        description="rules of the admin database hold, too, behind those of the file; with neither all is allowed",
+    )
+    default: Literal["deny", "allow"] = Field(default="deny", description="where no rule decides")
     denied_publish: Literal["refuse", "disconnect"] = Field(
         default="refuse", description="what a 5.0 client gets: 0x87 in the acknowledgement, or DISCONNECT 0x87"
     )
@@ -325,8 +331,8 @@ class Config(BaseSettings):
             elif name.startswith("plugin:"):
                 if name.removeprefix("plugin:") not in self.plugins:
                     yield path, f"there is no section [plugins.{name.removeprefix('plugin:')}] for {name}"
-            elif name not in ("development", "password-file"):
-                yield path, f"expected development, password-file or plugin:NAME, got {name!r}"
+            elif name not in AUTHENTICATORS:
+                yield path, f"expected {', '.join(AUTHENTICATORS)} or plugin:NAME, got {name!r}"
         if "development" in chain[:-1]:
             yield path, "development admits everybody, so nobody after it would be asked"
         if "password-file" in chain and not self.authentication.password_file:

@@ -45,18 +45,17 @@ class TenantSettingsBook:
         """What a layer says about a tenant; empty when it says nothing."""
         return dict(self._layers.get(tenant_id, {}).get(layer, {}))
 
+    def check(self, tenant_id: str, layer: Layer, values: SettingValues) -> TenantSettings:
+        """What would be in force after put. Raises SettingError."""
+        _, settings = self._with(tenant_id, layer, values)
+        return settings
+
     def put(self, tenant_id: str, layer: Layer, values: SettingValues) -> TenantSettings:
         """Replace what a layer says about a tenant; what is then in force. No values take the layer away.
 
         Raises SettingError when a name is unknown or a value out of range, and EngineBusy; the old values stay.
         """
-        layers = dict(self._layers.get(tenant_id, {}))
-        layers[layer] = dict(values)
-        if not values:
-            del layers[layer]
-        settings = self.defaults
-        for _, said in sorted(layers.items()):
-            settings = TenantSettings.from_names(said, base=settings)
+        layers, settings = self._with(tenant_id, layer, values)
         if settings != self.of(tenant_id):
             self._configure(tenant_id, settings)
         if layers:
@@ -66,3 +65,16 @@ class TenantSettingsBook:
             self._layers.pop(tenant_id, None)
             self._in_force.pop(tenant_id, None)
         return settings
+
+    def _with(
+        self, tenant_id: str, layer: Layer, values: SettingValues
+    ) -> tuple[dict[Layer, dict[str, bool | int | str]], TenantSettings]:
+        """The layers of a tenant when one is replaced, and what they come to."""
+        layers = dict(self._layers.get(tenant_id, {}))
+        layers[layer] = dict(values)
+        if not values:
+            del layers[layer]
+        settings = self.defaults
+        for _, said in sorted(layers.items()):
+            settings = TenantSettings.from_names(said, base=settings)
+        return layers, settings

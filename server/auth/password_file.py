@@ -141,9 +141,10 @@ class PasswordFileAuthenticator:
     def user_count(self) -> int:
         return len(self._hashes)
 
-    async def reload(self) -> None:
+    async def reload(self) -> dict[str, object]:
         """Read the file again; clients that are connected stay. Raises PasswordFileError, the old users stay then."""
         self._hashes = await trio.to_thread.run_sync(read_passwords, self._file)
+        return {"users": self.user_count}
 
     def decide(self, request: ConnectRequested) -> Decision | NotMine | None:
         """Who was right a short while ago is admitted at once; a hash has to be waited for."""

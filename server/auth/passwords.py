@@ -8,6 +8,7 @@ was right a moment ago is not hashed again: ten thousand devices that reconnect 
 import hashlib
 import secrets
 from collections import OrderedDict
+from functools import cached_property
 
 import trio
 from argon2 import PasswordHasher, Type, extract_parameters
@@ -89,12 +90,15 @@ class PasswordVerifier:
     def __init__(self, *, threads: int, remember_s: float, remember_limit: int) -> None:
         self._limiter = trio.CapacityLimiter(threads)
         self._remembered = RememberedSuccesses(for_s=remember_s, limit=remember_limit)
-        self._decoy = hash_password(secrets.token_hex(KEY_SIZE))
         self.hashed_count = 0  # verifications that took a thread
 
     def is_remembered(self, hash_line: str, password: bytes) -> bool:
         """Whether this was verified a short while ago. Never blocks."""
         return self._remembered.has(hash_line, password)
+
+    async def hash(self, password: str) -> str:
+        """As hash_password, in one of the threads."""
+        return await trio.to_thread.run_sync(hash_password, password, limiter=self._limiter)
 
     async def verify(self, hash_line: str | None, password: bytes) -> bool:
         """Whether the password is that of the hash; None stands for a user that nobody is, and takes as long.
@@ -103,16 +107,20 @@ class PasswordVerifier:
         """
         self.hashed_count += 1
         is_right = await trio.to_thread.run_sync(
-            _verify, hash_line or self._decoy, password, limiter=self._limiter, abandon_on_cancel=True
+            self._verify, hash_line, password, limiter=self._limiter, abandon_on_cancel=True
         )
         if hash_line is None or not is_right:
             return False
         self._remembered.add(hash_line, password)
         return True
 
+    def _verify(self, hash_line: str | None, password: bytes) -> bool:
+        try:
+            return _HASHER.verify(self._decoy if hash_line is None else hash_line, password)
+        except VerificationError:
+            return False
 
-def _verify(hash_line: str, password: bytes) -> bool:
-    try:
-        return _HASHER.verify(hash_line, password)
-    except VerificationError:
-        return False
+    @cached_property
+    def _decoy(self) -> str:
+        """The hash of no password that anybody knows."""
+        return hash_password(secrets.token_hex(KEY_SIZE))

@@ -62,4 +62,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX audit_of_tenant ON audit (tenant_id, entry_id)",
     ),
+    ("CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",),
 )

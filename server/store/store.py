@@ -11,6 +11,7 @@ from .audit import Audit
 from .bans import Bans
 from .database import Database
 from .rules import Rules
+from .secrets import Secrets
 from .settings import StoredSettings
 from .users import Users
 
@@ -28,6 +29,7 @@ class Store:
         self.api_keys = ApiKeys(database)
         self.bans = Bans(database)
         self.audit = Audit(database)
+        self.secrets = Secrets(database)
         self._database = database
 
     async def back_up(self, file: Path) -> None:

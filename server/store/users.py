@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rookery.server.auth.passwords import check_hash
@@ -58,6 +58,7 @@ class Users:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.watchers: list[Callable[[str, str], None]] = []  # told tenant and user of each change, once it is kept
 
     async def find(self, tenant_id: str, user_id: str) -> User | None:
         """This user; None when there is none. Raises StoreError, as all do."""
@@ -110,6 +111,8 @@ class Users:
             )
 
         await self._database.write(put)
+        for user in users:
+            self._tell(user.tenant_id, user.user_id)
 
     async def remove(self, tenant_id: str, user_id: str) -> bool:
         """Take a user out; whether he was there."""
@@ -118,7 +121,13 @@ class Users:
             done = connection.execute("DELETE FROM users WHERE tenant_id = ? AND user_id = ?", (tenant_id, user_id))
             return done.rowcount > 0
 
-        return await self._database.write(remove)
+        is_removed = await self._database.write(remove)
+        self._tell(tenant_id, user_id)
+        return is_removed
+
+    def _tell(self, tenant_id: str, user_id: str) -> None:
+        for watcher in self.watchers:
+            watcher(tenant_id, user_id)
 
 
 def _user_of(row: sqlite3.Row) -> User:

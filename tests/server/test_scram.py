@@ -296,3 +296,29 @@ async def test_a_decoy_lets_nobody_in() -> None:
     assert isinstance(decision, Refused)
     with pytest.raises(ScramException):
         scram.set_server_final("v=AAAA")
+
+
+# Users of the admin database.
+
+
+async def test_user_of_the_admin_database_logs_in_by_his_password() -> None:
+    async with broker_with(authentication={"chain": ["users"]}) as broker:
+        await broker.users.put("acme", "table", password=PASSWORD, attributes={"site": "b1"})
+        async with open_client(broker) as client:
+            assert (await log_in(client, "acme/table")).reason_code == 0
+            session = await broker.sessions.find("acme", "table", "c")
+            assert session is not None
+            assert session.attributes == b'{"site": "b1"}'
+        await broker.users.put("acme", "table", is_enabled=False)
+        async with open_client(broker) as client:
+            assert (await log_in(client, "acme/table")).reason_code == 0x87
+        async with open_client(broker) as client:
+            assert (await log_in(client, "acme/nobody")).reason_code == 0x87
+
+
+async def test_users_of_configuration_and_database_log_in_side_by_side() -> None:
+    async with broker_with(authentication={"chain": ["users"]}, scram=SECTION) as broker:
+        await broker.users.put("acme", "table", password=PASSWORD)
+        for username in ("acme/bob", "acme/table"):
+            async with open_client(broker) as client:
+                assert (await log_in(client, username)).reason_code == 0
