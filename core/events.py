@@ -128,6 +128,7 @@ class ShardStatistics:
     messages_sent: int
     messages_dropped: int
     actions_denied: int  # publications, topic filters and wills that permission rules did not allow
+    connections_held: int  # times that a connection was held back for a rate of its own
     bytes_received: int
     bytes_sent: int
     turns: int

@@ -34,6 +34,7 @@ class NoticeKind(IntEnum):
     MESSAGE_SENT = 21  # QoS, packet id, payload size, retain; topic
     MESSAGE_CONFIRMED = 22  # packet id, packet type, reason code
     PING_RECEIVED = 23
+    PUBLISH_RATE_EXCEEDED = 24  # limit, messages per second
 
 
 # Raised only for tenants with DebugModeEnabled.

@@ -87,8 +87,9 @@ class Setting:
             return text
 
 
-def _switch(name: str, default: bool, meaning: str) -> Any:
-    return field(default=default, metadata={"name": name, "bifromq": default, "range": None, "meaning": meaning})
+def _switch(name: str, default: bool, meaning: str, *, bifromq: bool | None = None) -> Any:
+    theirs = default if bifromq is None else bifromq
+    return field(default=default, metadata={"name": name, "bifromq": theirs, "range": None, "meaning": meaning})
 
 
 def _number(name: str, default: int, bifromq: int, minimum: int, maximum: int, meaning: str) -> Any:
@@ -126,6 +127,13 @@ class TenantSettings:
     shared_subscription_enabled: bool = _switch("SharedSubscriptionEnabled", True, "$share and $oshare may be used")
     qos0_drop_oldest: bool = _switch(
         "QoS0DropOldest", False, "a full inbox drops its oldest QoS 0 message, not the new one"
+    )
+
+    disconnect_for_pub_rate: bool = _switch(
+        "DisconnectForPubRate",
+        False,
+        "a 5.0 client above MsgPubPerSec is disconnected, of a 3.x client the message discarded",
+        bifromq=True,
     )
 
     # Numbers: BifroMQ's name, default, BifroMQ's default, minimum, maximum, meaning.

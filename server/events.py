@@ -232,6 +232,13 @@ class GroupFanoutLimited(TenantEvent):
     limit: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRateExceeded(ClientEvent):
+    """A client publishes more than MsgPubPerSec; it is told of once a second at most."""
+
+    limit: int  # messages per second
+
+
 # What callers of the HTTP API do.
 
 
@@ -358,6 +365,10 @@ _ROWS: Final[dict[NoticeKind, tuple[type[Event], Callable[[Notice], Event]]]] = 
         _numbered(MessageConfirmed, _client, None, "packet_id", "packet_type", "reason_code"),
     ),
     NoticeKind.PING_RECEIVED: (PingReceived, _numbered(PingReceived, _client)),
+    NoticeKind.PUBLISH_RATE_EXCEEDED: (
+        PublishRateExceeded,
+        _numbered(PublishRateExceeded, _client, None, "limit"),
+    ),
 }
 
 KINDS: Final[dict[type[Event], NoticeKind]] = {row[0]: kind for kind, row in _ROWS.items()}

@@ -106,6 +106,7 @@ cdef void compile_settings(object settings, Settings *out) except *:
     out.in_bound_bandwidth = settings.in_bound_bandwidth
     out.out_bound_bandwidth = settings.out_bound_bandwidth
     out.msg_pub_per_sec = settings.msg_pub_per_sec
+    out.disconnect_for_pub_rate = settings.disconnect_for_pub_rate
 
 
 cdef Message *make_message(bytes topic, bytes payload, int qos, bint retain) except? NULL:

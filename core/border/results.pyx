@@ -125,6 +125,7 @@ cdef object _statistics(const Event *event, uint32_t shard):
         bytes_sent=event.numbers[9],
         turns=event.numbers[10],
         actions_denied=event.numbers[11],
+        connections_held=event.numbers[12],
     )
 
 

@@ -44,6 +44,8 @@ cdef enum NoticeKind:
     NOTICE_MESSAGE_SENT = 21          # QoS, packet id, payload size, retain; topic
     NOTICE_MESSAGE_CONFIRMED = 22     # packet id, packet type, reason code
     NOTICE_PING_RECEIVED = 23
+    # Of all tenants again.
+    NOTICE_PUBLISH_RATE_EXCEEDED = 24  # limit, messages per second
 
 cdef enum NoticeConnectFlag:
     NOTICE_CLEAN_START = 1

@@ -64,6 +64,10 @@ cdef void outbox_clear(Outbox *outbox) noexcept nogil
 cdef uint8_t *outbox_reserve_slow(Outbox *outbox, uint32_t size) noexcept nogil
 # Bytes of message follow, without a copy; takes a reference. 0, or -1 when memory is short.
 cdef int outbox_refer(Outbox *outbox, Message *message, const uint8_t *data, uint32_t size) noexcept nogil
+# Take off what lies behind the first bytes, size of them at least, by whole segments; NULL when nothing does.
+# The caller puts it back with outbox_join before anything is written.
+cdef Segment *outbox_part(Outbox *outbox, uint64_t size) noexcept nogil
+cdef void outbox_join(Outbox *outbox, Segment *rest) noexcept nogil
 # count bytes from the head have been sent.
 cdef void outbox_consume(Outbox *outbox, uint64_t count) noexcept nogil
 

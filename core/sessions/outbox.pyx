@@ -109,6 +109,35 @@ cdef int outbox_refer(Outbox *outbox, Message *message, const uint8_t *data, uin
     return 0
 
 
+cdef Segment *outbox_part(Outbox *outbox, uint64_t size) noexcept nogil:
+    cdef Segment *segment = outbox.head
+    cdef uint64_t kept = 0
+    cdef Segment *rest
+    while segment != NULL:
+        kept += segment.end - segment.start
+        if kept >= size and segment.next != NULL:
+            rest = segment.next
+            segment.next = NULL
+            outbox.tail = segment
+            outbox.size = kept
+            return rest
+        segment = segment.next
+    return NULL
+
+
+cdef void outbox_join(Outbox *outbox, Segment *rest) noexcept nogil:
+    if rest == NULL:
+        return
+    if outbox.tail == NULL:
+        outbox.head = rest
+    else:
+        outbox.tail.next = rest
+    while rest != NULL:
+        outbox.size += rest.end - rest.start
+        outbox.tail = rest
+        rest = rest.next
+
+
 cdef void outbox_consume(Outbox *outbox, uint64_t count) noexcept nogil:
     cdef Segment *segment
     cdef uint64_t waiting

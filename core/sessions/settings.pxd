@@ -38,3 +38,4 @@ cdef struct Settings:
     int64_t in_bound_bandwidth            # bytes per second and connection; 0 = unlimited
     int64_t out_bound_bandwidth
     uint32_t msg_pub_per_sec              # per connection; 0 = unlimited
+    uint8_t disconnect_for_pub_rate       # above it: disconnected or discarded instead of held back

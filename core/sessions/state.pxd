@@ -47,6 +47,7 @@ cdef enum TimerKind:
     TIMER_SESSION = 2        # will delay or session expiry of a Session, or what it has to send again
     TIMER_RETAINED = 3       # message expiry of a retained message
     TIMER_LISTENER = 4       # a Listener that ran out of descriptors tries again
+    TIMER_PACING = 5         # a Connection that its own rates hold back goes on
 
 
 cdef struct Subscription:        # one of a session's; the place in the array is its subscription index
@@ -192,6 +193,7 @@ cdef struct Counters:            # per tenant and shard
     uint64_t actions_denied      # by rules: publications, topic filters, wills
     uint64_t bytes_received
     uint64_t bytes_sent
+    uint64_t connections_held    # times that one of its rates held a connection back
 
 
 cdef struct SharedTenant:        # what the shards share of a tenant

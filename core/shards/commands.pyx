@@ -148,6 +148,7 @@ cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
         event.numbers[8] += tenant.counters.bytes_received
         event.numbers[9] += tenant.counters.bytes_sent
         event.numbers[11] += tenant.counters.actions_denied
+        event.numbers[12] += tenant.counters.connections_held
         tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
     _reply(shard, event)
 

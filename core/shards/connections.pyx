@@ -1,18 +1,21 @@
 """See connections.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from rookery.core.sessions.aliases cimport aliases_free
-from rookery.core.sessions.outbox cimport outbox_clear, outbox_init
+from rookery.core.sessions.outbox cimport Outbox, Segment, outbox_clear, outbox_init, outbox_join, outbox_part
 from rookery.core.sessions.state cimport TIMER_CONNECTION
 from rookery.core.shards.holding cimport holding_end
+from rookery.core.shards.pacing cimport (
+    pacing_await_flush, pacing_count_flush, pacing_end, pacing_flush_size,
+)
 from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.state cimport (
-    AUTH_DUE, CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE, EVENT_AUTHENTICATION_ABANDONED,
-    LINGER_MS, LINGERING, TRANSPORT_MEMORY, TRANSPORT_SOCKET, TURN_OF_NOBODY, VERDICT_DUE, Connection, Event,
-    MemoryLink, Shard,
+    ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE,
+    EVENT_AUTHENTICATION_ABANDONED, HELD_FOR_OTHERS, LINGER_MS, LINGERING, TRANSPORT_MEMORY, TRANSPORT_SOCKET,
+    TURN_OF_NOBODY, VERDICT_DUE, Connection, Event, MemoryLink, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport (
@@ -155,12 +158,12 @@ cdef void connection_ready(Connection *connection) noexcept nogil:
 
 cdef void _leave_lists(Connection *connection) noexcept nogil:
     cdef Connection **place
-    if connection.is_held:
+    if connection.is_held & HELD_FOR_OTHERS:
         place = &connection.shard.held
         while place[0] != connection:
             place = &place[0].next_held
         place[0] = connection.next_held
-        connection.is_held = 0
+        connection.is_held &= ~HELD_FOR_OTHERS
     if connection.is_ready:
         place = &connection.shard.ready
         while place[0] != connection:
@@ -221,6 +224,7 @@ cdef void _forget_request(Connection *connection) noexcept nogil:
     connection.partial_size = 0
     connection.partial_capacity = 0
     _leave_lists(connection)
+    pacing_end(connection)
     if connection.tenant != NULL:
         tenant_release(connection.shard, connection.tenant)
         connection.tenant = NULL
@@ -267,11 +271,46 @@ cdef void connection_linger(Connection *connection) noexcept nogil:
         transport_end(connection)
 
 
+cdef bint _is_paced(const Connection *connection) noexcept nogil:
+    return (
+        connection.tenant != NULL
+        and connection.tenant.settings.out_bound_bandwidth != 0
+        and connection.state == ATTACHED
+    )
+
+
+cdef bint _pause_flush(Connection *connection) noexcept nogil:
+    """Its rate, and not the kernel, keeps bytes in the outbox."""
+    pacing_await_flush(connection)
+    connection.blocked_since_ms = 0
+    connection_want(connection, connection.is_reading, False)
+    return True
+
+
 cdef bint connection_flush(Connection *connection) noexcept nogil:
-    cdef uint64_t waiting = connection.link.outbox.size
-    cdef FlushResult result = transport_flush(connection)
+    cdef Outbox *outbox = &connection.link.outbox
+    cdef bint is_paced = _is_paced(connection)
+    cdef uint64_t size = UINT64_MAX
+    cdef Segment *rest = NULL
+    cdef uint64_t waiting, sent
+    cdef FlushResult result
+    if is_paced:
+        size = pacing_flush_size(connection)
+        if size == 0:
+            return _pause_flush(connection)
+        if connection.websocket != NULL and size < connection.websocket.frame_left:
+            size = connection.websocket.frame_left  # The header of a frame has promised it.
+        rest = outbox_part(outbox, size)
+    waiting = outbox.size
+    result = transport_flush(connection)
+    sent = waiting - outbox.size
     if connection.tenant != NULL:
-        connection.tenant.counters.bytes_sent += waiting - connection.link.outbox.size
+        connection.tenant.counters.bytes_sent += sent
+    if is_paced:
+        pacing_count_flush(connection, sent)
+        outbox_join(outbox, rest)
+        if rest != NULL and result == FLUSH_DONE:
+            return _pause_flush(connection)
     if result == FLUSH_DONE:
         connection.blocked_since_ms = 0
         holding_end(connection)
@@ -281,7 +320,7 @@ cdef bint connection_flush(Connection *connection) noexcept nogil:
         return True
     if result == FLUSH_BLOCKED:
         # The stall clock starts anew with every byte that the client takes.
-        if connection.blocked_since_ms == 0 or connection.link.outbox.size < waiting:
+        if connection.blocked_since_ms == 0 or sent > 0:
             connection.blocked_since_ms = connection.shard.world.now_ms
         connection_want(connection, connection.is_reading, True)
         return True

@@ -9,7 +9,9 @@ from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.connections cimport connection_find, connection_flush, connection_ready, connection_want
 from rookery.core.shards.lifecycle cimport connection_lost
 from rookery.core.shards.mailbox cimport mail_await, mail_waiting_bytes
-from rookery.core.shards.state cimport ATTACHED, CONGESTION_PLACES, HOLD_MS, MAIL_HIGH_BYTES, Connection, Shard
+from rookery.core.shards.state cimport (
+    ATTACHED, CONGESTION_PLACES, HELD_FOR_OTHERS, HOLD_MS, MAIL_HIGH_BYTES, Connection, Shard,
+)
 from rookery.core.structures.atomics cimport atomic_load_u64, atomic_store_u64
 
 
@@ -19,7 +21,7 @@ cdef inline uint64_t *_waiting_until(Shard *shard, const Tenant *tenant) noexcep
 
 cdef void _hold(Connection *publisher) noexcept nogil:
     cdef Shard *shard = publisher.shard
-    publisher.is_held = 1
+    publisher.is_held |= HELD_FOR_OTHERS
     publisher.next_held = shard.held
     shard.held = publisher
     connection_want(publisher, False, publisher.is_writable_awaited)
@@ -50,7 +52,7 @@ cdef void hold_for_subscriber(Connection *publisher, Link *congested) noexcept n
     cdef Connection *subscriber = <Connection *> congested
     if not _is_behind(publisher.shard, congested):
         return
-    if subscriber != publisher and publisher.state == ATTACHED and not publisher.is_held:
+    if subscriber != publisher and publisher.state == ATTACHED and not publisher.is_held & HELD_FOR_OTHERS:
         publisher.held_for_shard = 0
         publisher.held_for_index = subscriber.index
         publisher.held_for_generation = subscriber.generation
@@ -67,7 +69,7 @@ cdef bint _is_shard_behind(Connection *publisher, uint32_t target) noexcept nogi
 
 cdef void hold_for_shards(Connection *publisher, uint64_t targets) noexcept nogil:
     cdef uint32_t target
-    if publisher.state != ATTACHED or publisher.is_held:
+    if publisher.state != ATTACHED or publisher.is_held & HELD_FOR_OTHERS:
         return
     for target in range(publisher.shard.universe.shard_count):
         if targets >> target & 1 and _is_shard_behind(publisher, target):
@@ -119,6 +121,8 @@ cdef void holding_step(Shard *shard) noexcept nogil:
             place = &publisher.next_held
             continue
         place[0] = publisher.next_held
-        publisher.is_held = 0
+        publisher.is_held &= ~HELD_FOR_OTHERS
+        if publisher.is_held:
+            continue
         connection_want(publisher, True, publisher.is_writable_awaited)
         connection_ready(publisher)

@@ -16,6 +16,7 @@ from rookery.core.shards.admission cimport admission_request, admission_too_larg
 from rookery.core.shards.authentication cimport authentication_continue
 from rookery.core.shards.connections cimport connection_drop, connection_ready
 from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost
+from rookery.core.shards.pacing cimport pacing_count_read, pacing_read_size
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECTION_FREE, LINGERING, READ_LARGE_SIZE, READ_SIZE, TRANSPORT_MEMORY,
@@ -141,8 +142,8 @@ cdef void _discard(Connection *connection) noexcept nogil:
         connection_drop(connection)
 
 
-cdef bint _read_large(Connection *connection) noexcept nogil:
-    """Read on in a large packet, straight into where it is kept. False when nothing came."""
+cdef Py_ssize_t _read_large(Connection *connection) noexcept nogil:
+    """Read on in a large packet, straight into where it is kept. The bytes that came."""
     cdef Shard *shard = connection.shard
     cdef uint32_t missing = connection.partial_capacity - connection.partial_size
     cdef uint32_t generation = connection.generation
@@ -151,16 +152,16 @@ cdef bint _read_large(Connection *connection) noexcept nogil:
     cdef uint8_t *packet
     cdef uint32_t packet_size
     if count == READ_WOULD_BLOCK:
-        return False
+        return 0
     if count == READ_CLOSED:
         _end_of_stream(connection)
-        return False
+        return 0
     connection.last_receive_ms = shard.world.now_ms
     if connection.tenant != NULL:
         connection.tenant.counters.bytes_received += count
     if count < missing:
         connection.partial_size += <uint32_t> count
-        return True
+        return count
     packet = connection.partial
     packet_size = connection.partial_capacity
     connection.partial = NULL
@@ -168,30 +169,30 @@ cdef bint _read_large(Connection *connection) noexcept nogil:
     connection.partial_capacity = 0
     _consume(connection, packet, packet_size)
     free(packet)
-    if _is_gone(connection, generation):
-        return True
-    if count > missing:
+    if count > missing and not _is_gone(connection, generation):
         _consume_and_keep(connection, shard.read_buffer, count - missing)
-    return True
+    return count
 
 
-cdef void _read(Connection *connection) noexcept nogil:
+cdef Py_ssize_t _read(Connection *connection) noexcept nogil:
+    """Read once and handle what came. The bytes that came."""
     cdef Shard *shard = connection.shard
     cdef uint32_t kept = connection.partial_size
     cdef Py_ssize_t size, count
     if connection.state == LINGERING:
         _discard(connection)
-        return
+        return 0
     if connection.partial_capacity > READ_SIZE:
-        _read_large(connection)
-        return
+        return _read_large(connection)
     size = READ_LARGE_SIZE if connection.reads_large and connection.state == ATTACHED else READ_SIZE
+    if connection.tenant != NULL and connection.tenant.settings.in_bound_bandwidth != 0:
+        size = pacing_read_size(connection, size)
     count = transport_read(connection, shard.read_buffer + kept, size)
     if count == READ_WOULD_BLOCK:
-        return
+        return 0
     if count == READ_CLOSED:
         _end_of_stream(connection)
-        return
+        return 0
     connection.reads_large = count == size
     connection.last_receive_ms = shard.world.now_ms
     if connection.tenant != NULL:
@@ -199,11 +200,19 @@ cdef void _read(Connection *connection) noexcept nogil:
     if kept > 0:
         memcpy(shard.read_buffer, connection.partial, kept)
     _consume_and_keep(connection, shard.read_buffer, kept + count)
+    return count
 
 
 cdef void connection_readable(Connection *connection) noexcept nogil:
     cdef uint32_t generation = connection.generation
-    _read(connection)
+    cdef Py_ssize_t count = _read(connection)
+    if (
+        count > 0
+        and connection.generation == generation
+        and connection.state == ATTACHED
+        and connection.tenant.settings.in_bound_bandwidth != 0
+    ):
+        pacing_count_read(connection, count)
     if connection.generation == generation and connection.is_reading and transport_has_read(connection):
         # Epoll will not tell of it. While nothing is read, whoever begins again makes the connection ready.
         connection_ready(connection)

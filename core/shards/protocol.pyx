@@ -26,6 +26,7 @@ from rookery.core.sessions.witness cimport absent, is_noticed, is_noticed_in_deb
 from rookery.core.shards.authentication cimport authentication_handle
 from rookery.core.shards.holding cimport hold_for_shards, hold_for_subscriber
 from rookery.core.shards.lifecycle cimport connection_close, connection_left
+from rookery.core.shards.pacing cimport pacing_take_publish
 from rookery.core.shards.publishing cimport shard_publish
 from rookery.core.shards.replays cimport replay_begin, replay_cancel
 from rookery.core.shards.state cimport Connection, TopicAlias
@@ -232,6 +233,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     tenant.counters.messages_received += 1
     # First, for the alias holds from now on, whatever becomes of the message.
     if packet.topic_alias != 0 and not _resolve_alias(connection, &packet):
+        return
+    if tenant.settings.msg_pub_per_sec != 0 and not pacing_take_publish(connection):
         return
     if packet.qos == 2 and packet_ids_has(&session.received, packet.packet_id):
         # Sent again before it was released: it has been handed out already [MQTT-4.3.3-10].

@@ -67,6 +67,10 @@ cdef enum AuthenticationTurn:  # of a re-authentication: who is to speak
     TURN_OF_SERVER = 1
     TURN_OF_CLIENT = 2
 
+cdef enum HoldReason:          # why nothing is read from a connection, a bit each
+    HELD_FOR_OTHERS = 1    # what it sent piles up somewhere: in the held list, see holding.pxd
+    HELD_FOR_RATE = 2      # of its own, see pacing.pxd
+
 cdef enum TransportKind:
     TRANSPORT_SOCKET = 1
     TRANSPORT_MEMORY = 2   # bytes come from and go to a MemoryLink: tests, embedding
@@ -101,6 +105,16 @@ cdef struct Authentication:    # of a client whose CONNECT names a method; authe
     uint8_t is_exchange        # before CONNACK: the control plane has challenged; counted by the shard
 
 
+cdef struct Rates:             # of a connection whose tenant has any; pacing.pyx
+    uint64_t publish_paid_ns   # the points in time up to which all that passed is paid for, by the clock of the shards:
+    uint64_t read_paid_ns      # publications, bytes in, bytes out
+    uint64_t flush_paid_ns
+    uint64_t read_due_ms       # nothing is read before; 0 = no rate holds it
+    uint64_t flush_due_ms      # nothing is written before; 0 = no rate holds it
+    uint64_t noticed_at_ms     # when somebody was last told
+    Timer timer                # TIMER_PACING: the earlier of the two
+
+
 cdef struct Connection:
     Link link                  # first: a Link is its Connection
     Shard *shard
@@ -112,7 +126,7 @@ cdef struct Connection:
     uint8_t is_reading         # the kernel tells us when bytes come
     uint8_t is_writable_awaited  # the kernel tells us when it takes bytes again
     uint8_t reads_large        # READ_LARGE_SIZE next time
-    uint8_t is_held            # in the held list: nothing is read until the congestion ends
+    uint8_t is_held            # HoldReason: nothing is read while there is one
     uint8_t wants_problem_information  # reason strings may be sent [MQTT-3.1.2-29]
     uint8_t is_ready           # in the ready list
     uint16_t keep_alive        # seconds in force; 0 = none
@@ -129,6 +143,7 @@ cdef struct Connection:
     uint8_t *connect_body      # of the CONNECT, until the session is attached
     uint32_t connect_size
     Authentication *authentication  # NULL: a CONNECT without a method
+    Rates *rates               # NULL until one of them holds for it; owned
     TopicAlias *aliases        # of the client, 1-based less one
     uint16_t alias_count       # places in aliases
     uint16_t peer_size
@@ -381,7 +396,7 @@ cdef struct Event:
     uint8_t kind               # EventKind
     uint8_t flags[7]
     uint64_t request           # or the handle of a connection
-    uint64_t numbers[12]
+    uint64_t numbers[24]
     uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
 
 

@@ -15,7 +15,7 @@ from rookery.core.sessions.outbox cimport Outbox
 from rookery.core.sessions.retain cimport Retained, retained_expire
 from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_has_waiting, session_pump
 from rookery.core.sessions.state cimport (
-    TIMER_CONNECTION, TIMER_LISTENER, TIMER_SESSION, Session, Tenant,
+    TIMER_CONNECTION, TIMER_LISTENER, TIMER_PACING, TIMER_SESSION, Session, Tenant,
 )
 from rookery.core.shards.admission cimport admission_take_transfer
 from rookery.core.shards.commands cimport commands_run
@@ -28,6 +28,7 @@ from rookery.core.shards.input cimport connection_readable, connection_resume
 from rookery.core.shards.lifecycle cimport connection_lost, connection_timer_fired, session_timer_fired
 from rookery.core.shards.listeners cimport LISTENER_FIRST, listener_accept, listener_resume
 from rookery.core.shards.mailbox cimport mail_free, mail_hand_over, mail_take_all, shard_awake, shard_may_sleep
+from rookery.core.shards.pacing cimport pacing_timer_fired
 from rookery.core.shards.publishing cimport publishing_take_mail
 from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.replays cimport replays_have_work, replays_step, replays_take_batch, replays_take_request
@@ -192,6 +193,8 @@ cdef void _run_timers(Shard *shard) noexcept nogil:
             connection_timer_fired(shard, <Connection *> timer.owner)
         elif timer.kind == TIMER_SESSION:
             session_timer_fired(shard, <Session *> timer.owner)
+        elif timer.kind == TIMER_PACING:
+            pacing_timer_fired(<Connection *> timer.owner)
         elif timer.kind == TIMER_LISTENER:
             listener_resume(shard, <Listener *> timer.owner)
         else:

@@ -59,6 +59,9 @@ BIFROMQ_DEFAULTS = {
     "RetainMessageMatchLimit": 10,
 }
 
+# What restores BifroMQ's behaviour, and what it has no setting for.
+ROOKERYS_OWN = {"DisconnectForPubRate": True}
+
 ASCII = st.text(st.characters(codec="ascii"), max_size=20)  # text of all of Unicode takes a second to set up
 
 NUMBERS = [setting for setting in SETTINGS if not setting.is_switch]
@@ -70,11 +73,14 @@ def named(setting: Setting) -> str:
 
 
 def test_bifromq_profile_has_all_settings_and_defaults_of_bifromq() -> None:
-    assert BIFROMQ.to_names() == BIFROMQ_DEFAULTS
+    names = BIFROMQ.to_names()
+    assert {name: names.pop(name) for name in BIFROMQ_DEFAULTS} == BIFROMQ_DEFAULTS
+    assert names == ROOKERYS_OWN
 
 
 def test_default_profile_differs_where_bifromq_cuts_off_what_a_device_may_do() -> None:
-    differing = {name: value for name, value in DEFAULT.to_names().items() if value != BIFROMQ_DEFAULTS[name]}
+    theirs = BIFROMQ.to_names()
+    differing = {name: value for name, value in DEFAULT.to_names().items() if value != theirs[name]}
     assert differing == {
         "MsgPubPerSec": 0,
         "InBoundBandWidth": 0,
@@ -89,6 +95,7 @@ def test_default_profile_differs_where_bifromq_cuts_off_what_a_device_may_do() -
         "MaxTopicLevels": 128,
         "MaxTopicLevelLength": 65535,
         "MaxResendTimes": 0,
+        "DisconnectForPubRate": False,
     }
 
 
