@@ -50,6 +50,7 @@ class Engine:
         user_properties: Iterable[tuple[str, str]] = (),
         authentication_data: bytes | None = None,
         permissions: Permissions | None = None,
+        lifetime_ms: int = 0,
     ) -> None:
         """Let the client of a ConnectRequested in, also at the end of an exchange of AUTH packets.
 
@@ -57,6 +58,7 @@ class Engine:
         reason_string and user_properties when it wants problem information and takes packets of that size. Strings
         and data have 65535 bytes at most, user_properties 65536 in all. Raises ValueError beyond that, before
         anything is done; so do all methods below. permissions are what the session may do; None = everything.
+        After lifetime_ms the connection ends, for 5.0 with 0xa0; 0 = never.
         """
 
     def refuse(
@@ -102,8 +104,9 @@ class Engine:
         *,
         reason_string: str = "",
         user_properties: Iterable[tuple[str, str]] = (),
+        lifetime_ms: int = 0,
     ) -> None:
-        """End a re-authentication well: AUTH 0x00."""
+        """End a re-authentication well: AUTH 0x00. lifetime_ms counts from now, as that of admit."""
 
     def configure_tenant(self, tenant_id: str, settings: TenantSettings) -> None: ...
     def set_permissions(self, permissions: Permissions | None, *, tenant_id: str, user_id: str, client_id: str) -> None:

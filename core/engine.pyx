@@ -296,6 +296,7 @@ cdef class Engine:
     def admit(
         self, uint64_t connection, *, str tenant_id, str user_id, bytes attributes=b"{}", str response_information="",
         str reason_string="", object user_properties=(), bytes authentication_data=None, Permissions permissions=None,
+        uint64_t lifetime_ms=0,
     ):
         cdef bytes tenant = encode_name(tenant_id, "tenant_id")
         cdef bytes user = encode_name(user_id, "user_id")
@@ -319,6 +320,7 @@ cdef class Engine:
         if command != NULL:
             command.flag = authentication_data is not None
             command.rules = acquire_rules(permissions)
+            command.number = lifetime_ms
         self._put_verdict(connection, command)
 
     cdef int _part(
@@ -355,7 +357,8 @@ cdef class Engine:
         self._part(connection, COMMAND_DISCONNECT, reason_code, reason_string, server_reference, ())
 
     cdef int _put_auth(
-        self, uint64_t connection, uint8_t kind, bytes authentication_data, str reason_string, object user_properties
+        self, uint64_t connection, uint8_t kind, bytes authentication_data, str reason_string, object user_properties,
+        uint64_t lifetime_ms,
     ) except -1:
         cdef bytes data = encode_data(authentication_data, "authentication_data")
         cdef bytes reason = encode_text(reason_string, "reason_string")
@@ -369,17 +372,20 @@ cdef class Engine:
         command = command_new(kind, strings, AUTH_STRING_COUNT)
         if command != NULL:
             command.flag = authentication_data is not None
+            command.number = lifetime_ms
         return self._put_verdict(connection, command)
 
     def challenge(
         self, uint64_t connection, bytes authentication_data, *, str reason_string="", object user_properties=(),
     ):
-        self._put_auth(connection, COMMAND_CHALLENGE, authentication_data, reason_string, user_properties)
+        self._put_auth(connection, COMMAND_CHALLENGE, authentication_data, reason_string, user_properties, 0)
 
     def confirm(
         self, uint64_t connection, bytes authentication_data, *, str reason_string="", object user_properties=(),
+        uint64_t lifetime_ms=0,
     ):
-        self._put_auth(connection, COMMAND_CONFIRM, authentication_data, reason_string, user_properties)
+        self._put_auth(
+            connection, COMMAND_CONFIRM, authentication_data, reason_string, user_properties, lifetime_ms)
 
     def configure_tenant(self, str tenant_id, object settings):
         cdef bytes tenant = encode_name(tenant_id, "tenant_id")

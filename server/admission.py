@@ -8,6 +8,7 @@ wrong refuses the client: an authenticator that raises, hangs, or answers with s
 """
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
@@ -186,6 +187,7 @@ class Admission:
                 user_properties=decision.user_properties,
                 authentication_data=decision.authentication_data,
                 permissions=self._permissions_of(request, decision),
+                lifetime_ms=decision.lifetime_ms(time.time()),
             )
             self.admitted_count += 1
         elif isinstance(decision, Refused):

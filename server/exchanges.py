@@ -9,6 +9,7 @@ An exchange that waits for its client has a deadline, and so has the authenticat
 and connected clients are counted apart, so that strangers who never answer cannot end the connections of others.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
@@ -193,6 +194,7 @@ class Exchanges:
                     decision.authentication_data,
                     reason_string=decision.reason_string,
                     user_properties=decision.user_properties,
+                    lifetime_ms=decision.lifetime_ms(time.time()),
                 )
                 return
             decision = _CHANGED

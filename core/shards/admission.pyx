@@ -582,6 +582,7 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     shard.pending_connects -= 1
     connection.keep_alive = keep_alive
     connection.last_receive_ms = shard.world.now_ms
+    connection.ends_at_ms = shard.world.now_ms + command.number if command.number != 0 else 0
     connection.packet_size_maximum = settings.max_user_payload_bytes
     # What the client sent before and did not release yet does not count on this connection [MQTT5 4.9].
     connection.receive_maximum = <uint16_t> min(

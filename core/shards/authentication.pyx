@@ -262,5 +262,7 @@ cdef void authentication_confirm(Shard *shard, Command *command) noexcept nogil:
     ):
         return
     connection_end_exchange(connection)
+    connection.ends_at_ms = connection.shard.world.now_ms + command.number if command.number != 0 else 0
+    connection_watch(connection)
     if not _send(connection, REASON_SUCCESS, command):
         connection_close(connection, REASON_PACKET_TOO_LARGE, NULL, True)

@@ -37,11 +37,11 @@ from rookery.core.wire.packets cimport ConnectPacket
 from rookery.core.wire.spec cimport (
     MQTT_5_0, REASON_BAD_AUTHENTICATION_METHOD, REASON_BAD_USER_NAME_OR_PASSWORD, REASON_BANNED,
     REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_CONNECTION_RATE_EXCEEDED, REASON_IMPLEMENTATION_SPECIFIC_ERROR,
-    REASON_KEEP_ALIVE_TIMEOUT, REASON_MALFORMED_PACKET, REASON_NOT_AUTHORIZED, REASON_PACKET_TOO_LARGE,
-    REASON_PAYLOAD_FORMAT_INVALID, REASON_PROTOCOL_ERROR, REASON_QOS_NOT_SUPPORTED, REASON_QUOTA_EXCEEDED,
-    REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_MOVED, REASON_SERVER_UNAVAILABLE, REASON_SUCCESS,
-    REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR, REASON_UNSUPPORTED_PROTOCOL_VERSION,
-    REASON_USE_ANOTHER_SERVER, SESSION_EXPIRY_NEVER,
+    REASON_KEEP_ALIVE_TIMEOUT, REASON_MALFORMED_PACKET, REASON_MAXIMUM_CONNECT_TIME, REASON_NOT_AUTHORIZED,
+    REASON_PACKET_TOO_LARGE, REASON_PAYLOAD_FORMAT_INVALID, REASON_PROTOCOL_ERROR, REASON_QOS_NOT_SUPPORTED,
+    REASON_QUOTA_EXCEEDED, REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_MOVED,
+    REASON_SERVER_UNAVAILABLE, REASON_SUCCESS, REASON_TOPIC_NAME_INVALID, REASON_UNSPECIFIED_ERROR,
+    REASON_UNSUPPORTED_PROTOCOL_VERSION, REASON_USE_ANOTHER_SERVER, SESSION_EXPIRY_NEVER,
 )
 
 # What a CONNACK may say [MQTT-3.2.2-8]; for all else it says Implementation specific error.
@@ -340,6 +340,8 @@ cdef void connection_watch(Connection *connection) noexcept nogil:
         and connection.authentication.due_ms < due
     ):
         due = connection.authentication.due_ms
+    if connection.ends_at_ms != 0 and connection.ends_at_ms < due:
+        due = connection.ends_at_ms
     wheel_arm(shard.world.wheel, &connection.timer, due)
 
 
@@ -367,6 +369,8 @@ cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept 
         connection_close(connection, REASON_KEEP_ALIVE_TIMEOUT, b"keep alive timeout", True)
     elif connection.blocked_since_ms != 0 and now_ms >= connection.blocked_since_ms + STALL_MS:
         connection_close(connection, REASON_SERVER_BUSY, b"the client takes no bytes", True)
+    elif connection.ends_at_ms != 0 and now_ms >= connection.ends_at_ms:
+        connection_close(connection, REASON_MAXIMUM_CONNECT_TIME, b"the authentication has expired", True)
     elif (
         connection.authentication != NULL
         and connection.authentication.turn != TURN_OF_NOBODY

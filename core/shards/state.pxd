@@ -138,6 +138,7 @@ cdef struct Connection:
     uint32_t partial_capacity
     uint64_t last_receive_ms
     uint64_t blocked_since_ms  # the socket takes no bytes since; 0 = it does
+    uint64_t ends_at_ms        # its authentication holds no longer; 0 = it holds for ever
     Timer timer                # TIMER_CONNECTION
     Tenant *tenant             # NULL before the verdict
     uint8_t *connect_body      # of the CONNECT, until the session is attached
@@ -305,7 +306,7 @@ cdef struct Command:
     int descriptor
     uint32_t listener_id
     uint64_t request           # or the handle of a connection
-    uint64_t number
+    uint64_t number            # with ADMIT and CONFIRM: milliseconds that the connection may last; 0 = for ever
     Message *message
     MemoryLink *memory
     RuleSet *rules             # with ADMIT, SET_PERMISSIONS; one reference; NULL = none

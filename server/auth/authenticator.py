@@ -15,6 +15,8 @@ from rookery.core.events import ConnectRequested, ReauthenticationRequested
 from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode
 
+LIFETIME_MS_MAXIMUM = 100 * 365 * 24 * 3600 * 1000  # what is later is never
+
 UserProperties = tuple[tuple[str, str], ...]  # in order and with repeats
 
 
@@ -26,11 +28,18 @@ class Admitted:
     user_id: str
     attributes: Mapping[str, str] = field(default_factory=dict)  # shown beside the session: GET /session, events
     permissions: Permissions | None = None  # compiled once, shared by many; None = the permission source decides
+    expires_at_s: float | None = None  # seconds of the epoch: the connection ends then; None = never
     # All below is told to clients of 5.0 only.
     response_information: str = ""  # to one that asks for it: where its response topics begin [MQTT5 3.2.2.3.15]
     reason_string: str = ""
     user_properties: UserProperties = ()
     authentication_data: bytes | None = None  # the last word of an enhanced authentication
+
+    def lifetime_ms(self, now_s: float) -> int:
+        """How long the connection may last, as Engine.admit takes it: 0 = for ever. At least a millisecond."""
+        if self.expires_at_s is None:
+            return 0
+        return max(1, min(round((self.expires_at_s - now_s) * 1000), LIFETIME_MS_MAXIMUM))
 
 
 @dataclass(frozen=True, slots=True)
