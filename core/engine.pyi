@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 
 from rookery.core.events import Event
+from rookery.core.log.durable_log import DurableLog
 from rookery.core.notices import Notice, NoticeKind
 from rookery.core.permissions.rule_set import Permissions
 from rookery.core.settings import TenantSettings
@@ -16,6 +17,13 @@ class Engine:
     def shard_count(self) -> int: ...
     @property
     def server_id(self) -> str: ...
+    def restore(self, log: DurableLog, now_ms: int | None = None, unix_ms: int | None = None) -> None:
+        """Read sessions and retained messages back, and write all changes to the log from now on.
+
+        Once, before any shard runs; the log's run() must go on until all shards have stopped. now_ms is the clock that
+        turn() gets, unix_ms the time of day. Raises LogError when the log cannot be used.
+        """
+
     def run_shard(self, shard: int) -> None: ...
     def turn(self, shard: int, now_ms: int) -> bool: ...
     def stop(self, grace_ms: int = 3000) -> None: ...

@@ -13,13 +13,15 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from rookery.core.border.arguments cimport (
     acquire_rules, check_farewell, compile_settings, encode_data, encode_name, encode_text, encode_user_properties,
     make_message, view,
 )
 from rookery.core.border.results cimport decode_event, decode_notice
+from rookery.core.log.batch cimport batch_init
+from rookery.core.log.durable_log cimport DurableLog
 from rookery.core.permissions.rule_set cimport Permissions
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_take
 from rookery.core.sessions.settings cimport Settings
@@ -29,6 +31,7 @@ from rookery.core.shards.queues cimport (
     command_free, command_new, command_put, event_take_all,
 )
 from rookery.core.shards.registry cimport home_shard_of, registry_clear, registry_init
+from rookery.core.shards.restore cimport Restore, restore_apply, restore_clear, restore_end
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
     ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_STRING_COUNT,
@@ -48,6 +51,7 @@ from rookery.core.structures.hashing cimport hash_bytes
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
 from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
 
+from rookery.core.log.errors import LogError
 from rookery.core.notices import NoticeKind
 from rookery.core.settings import TenantSettings
 from rookery.core.wire.spec import ReasonCode
@@ -75,6 +79,10 @@ _FAREWELLS = frozenset((
 _REDIRECTIONS = frozenset((ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED))
 
 
+cdef void _wake(void *owner) noexcept nogil:
+    shard_wake(<Shard *> owner)
+
+
 class EngineBusy(Exception):
     """The command queue of a shard is full; nothing was done."""
 
@@ -88,6 +96,7 @@ cdef class Engine:
     cdef uint32_t _running            # shards inside run_shard
     cdef dict _links                  # number -> address of a MemoryLink
     cdef object _link_numbers
+    cdef DurableLog _log              # None: nothing is durable
     cdef dict _asked                  # request -> session key, for the answer to find_session
     cdef readonly int shard_count
     cdef readonly str server_id
@@ -161,6 +170,39 @@ cdef class Engine:
             command_free(command)
             raise EngineBusy(f"{limit} commands wait for shard {shard}")
         return 0
+
+    # Durability
+
+    def restore(self, DurableLog log not None, object now_ms=None, object unix_ms=None):
+        cdef Restore restore
+        cdef Shard *shard
+        cdef uint32_t index
+        if self._log is not None or self._running:
+            raise RuntimeError("a log is read back once, before any shard runs")
+        memset(&restore, 0, sizeof(restore))
+        restore.universe = self._universe
+        restore.now_ms = clock_ms() if now_ms is None else now_ms
+        restore.unix_ms = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
+        self._universe.wall_offset_ms = restore.unix_ms - restore.now_ms
+        self._log = log
+        for index in range(self._universe.shard_count):
+            shard = self._shard(index)
+            shard.world.now_ms = restore.now_ms
+            shard.journal.log = &log.log
+            shard.journal.source = index
+            shard.journal.wall_offset_ms = self._universe.wall_offset_ms
+            batch_init(&shard.journal.batch, log.log.seed)
+            log.log.sources[index].owner = shard
+            log.log.sources[index].wake = _wake
+        try:
+            log.recover_into(restore_apply, &restore)
+            restore_end(&restore)
+        except LogError as error:
+            if restore.fault == NULL:
+                raise
+            raise LogError(f"{error}: {restore.fault.decode()}") from None
+        finally:
+            restore_clear(&restore)
 
     # Running
 

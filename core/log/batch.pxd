@@ -23,3 +23,5 @@ cdef void batch_clear(LogBatch *batch) noexcept nogil
 cdef uint8_t *batch_begin(LogBatch *batch, uint8_t kind, uint32_t size) noexcept nogil
 # Its body is complete.
 cdef void batch_end(LogBatch *batch) noexcept nogil
+# The last record was the last of its group.
+cdef void batch_close_group(LogBatch *batch) noexcept nogil

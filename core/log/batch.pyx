@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from rookery.core.log.format cimport RECORD_HEADER_SIZE, get_u32, put_u32, record_checksum
+from rookery.core.log.format cimport GROUP_GOES_ON, RECORD_HEADER_SIZE, get_u32, put_u32, record_checksum
 
 cdef enum:
     _FIRST_CAPACITY = 16384
@@ -51,3 +51,9 @@ cdef uint8_t *batch_begin(LogBatch *batch, uint8_t kind, uint32_t size) noexcept
 cdef void batch_end(LogBatch *batch) noexcept nogil:
     cdef uint8_t *record = batch.bytes + batch.record_start
     put_u32(record, record_checksum(batch.seed, record, get_u32(record + 4)))
+
+
+cdef void batch_close_group(LogBatch *batch) noexcept nogil:
+    if batch.size > 0 and batch.bytes[batch.record_start + 8] & GROUP_GOES_ON:
+        batch.bytes[batch.record_start + 8] &= ~GROUP_GOES_ON
+        batch_end(batch)

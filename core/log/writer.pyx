@@ -344,8 +344,8 @@ cdef bint _commit(Log *log) noexcept nogil:
             _free_written(log)
             log.kept_position = log.position
         _recovered(log)
-        atomic_subtract_u64(&log.backlog_bytes, size)
         _tell(log, numbers)
+        atomic_subtract_u64(&log.backlog_bytes, size)
     return True
 
 

@@ -61,6 +61,10 @@ cdef struct Inflight:
 # NO_PACKET_ID when all are in use or memory is short (then nothing was taken over).
 cdef uint16_t inflight_add(
     Inflight *inflight, Message *message, uint32_t *subscription_ids, uint8_t qos, uint8_t retain) noexcept nogil
+# The same with a packet identifier and a state that are known from before a restart. 0, or -1 when memory is short.
+cdef int inflight_restore(
+    Inflight *inflight, uint16_t packet_id, Message *message, uint32_t *subscription_ids, uint8_t state,
+    uint8_t retain) noexcept nogil
 # The slot of a packet identifier in use, or NULL.
 cdef InflightSlot *inflight_find(Inflight *inflight, uint16_t packet_id) noexcept nogil
 # PUBREC came: the message itself is no longer needed.

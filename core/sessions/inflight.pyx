@@ -38,23 +38,17 @@ cdef int _grow(Inflight *inflight) noexcept nogil:
     return 0
 
 
-cdef uint16_t inflight_add(
-    Inflight *inflight, Message *message, uint32_t *subscription_ids, uint8_t qos, uint8_t retain
+cdef void _use(
+    Inflight *inflight, uint16_t packet_id, Message *message, uint32_t *subscription_ids, uint8_t state,
+    uint8_t retain
 ) noexcept nogil:
-    cdef uint16_t packet_id
-    cdef InflightSlot *slot
-    if inflight.free_first == 0 and _grow(inflight) != 0:
-        return NO_PACKET_ID
-    packet_id = inflight.free_first
-    slot = &inflight.slots[packet_id - 1]
-    inflight.free_first = slot.next
-    if inflight.free_first == 0:
-        inflight.free_last = 0
+    """The slot has left the list of free ones: it is the newest in use."""
+    cdef InflightSlot *slot = &inflight.slots[packet_id - 1]
     slot.message = message
     slot.subscription_ids = subscription_ids
     slot.previous = inflight.newest
     slot.next = 0
-    slot.state = PUBACK_DUE if qos == 1 else PUBREC_DUE
+    slot.state = state
     slot.resend_count = 0
     slot.retain = retain
     slot.sent_for = 1
@@ -67,7 +61,46 @@ cdef uint16_t inflight_add(
     inflight.sent += 1
     if message != NULL:
         inflight.kept_bytes += message_size(message)
+
+
+cdef uint16_t inflight_add(
+    Inflight *inflight, Message *message, uint32_t *subscription_ids, uint8_t qos, uint8_t retain
+) noexcept nogil:
+    cdef uint16_t packet_id
+    if inflight.free_first == 0 and _grow(inflight) != 0:
+        return NO_PACKET_ID
+    packet_id = inflight.free_first
+    inflight.free_first = inflight.slots[packet_id - 1].next
+    if inflight.free_first == 0:
+        inflight.free_last = 0
+    _use(inflight, packet_id, message, subscription_ids, PUBACK_DUE if qos == 1 else PUBREC_DUE, retain)
     return packet_id
+
+
+cdef int inflight_restore(
+    Inflight *inflight, uint16_t packet_id, Message *message, uint32_t *subscription_ids, uint8_t state,
+    uint8_t retain
+) noexcept nogil:
+    cdef uint16_t before = 0
+    cdef uint16_t place
+    while packet_id > inflight.capacity:
+        if _grow(inflight) != 0:
+            return -1
+    if inflight.slots[packet_id - 1].state != SLOT_FREE:
+        inflight_remove(inflight, packet_id)
+    # Identifiers are used again in the order in which they were, so that it is nearly always the first.
+    place = inflight.free_first
+    while place != packet_id:
+        before = place
+        place = inflight.slots[place - 1].next
+    if before == 0:
+        inflight.free_first = inflight.slots[packet_id - 1].next
+    else:
+        inflight.slots[before - 1].next = inflight.slots[packet_id - 1].next
+    if inflight.free_last == packet_id:
+        inflight.free_last = before
+    _use(inflight, packet_id, message, subscription_ids, state, retain)
+    return 0
 
 
 cdef InflightSlot *inflight_find(Inflight *inflight, uint16_t packet_id) noexcept nogil:

@@ -47,6 +47,7 @@ cdef struct Publication:
     uint8_t is_fanout            # goes to several sessions: worth encoding once
     uint32_t shared_place        # 1 + place of the receiving session's shared subscription; 0 = not shared
     Message *message             # the kept form: NULL until somebody keeps it; one reference is the publication's
+    uint64_t journal_number      # under which this shard has written it; 0 = it has not
     EncodedPublish encoded[4]    # by 2 * (version is 5.0) + (QoS is not 0)
     void *congested              # a Link whose outbox is over its high mark; NULL = none
 

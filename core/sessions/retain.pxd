@@ -19,6 +19,8 @@ cdef struct Retained:       # what the tenant's RetainedTree points to
 
 
 cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil
+# The same for a message that was stored before.
+cdef int tenant_retain_at(Tenant *tenant, Publication *publication, uint64_t stored_at_ms) noexcept nogil
 # The timer of a retained message fired: it goes.
 cdef void retained_expire(Retained *retained) noexcept nogil
 # All retained messages go and the tree is freed; no walk may be open.

@@ -1,8 +1,9 @@
 """See retain.pxd."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from rookery.core.sessions.journal cimport journal_cleared, journal_retained
 from rookery.core.sessions.message cimport NEVER, Publication, message_release, message_size, message_topic
 from rookery.core.sessions.message cimport publication_keep
 from rookery.core.sessions.notices cimport (
@@ -32,6 +33,11 @@ cdef void _forget(Retained *retained) noexcept nogil:
     free(retained)
 
 
+cdef inline void _write_cleared(Retained *retained) noexcept nogil:
+    if retained.tenant.world.journal != NULL:
+        journal_cleared(retained.tenant, message_topic(retained.message), retained.message.topic_size)
+
+
 cdef int _clear(Tenant *tenant, Publication *publication) noexcept nogil:
     cdef Retained *retained
     if tenant.retained != NULL:
@@ -39,11 +45,16 @@ cdef int _clear(Tenant *tenant, Publication *publication) noexcept nogil:
         if retained != NULL:
             if is_noticed(tenant.world, NOTICE_RETAINED_CLEARED):
                 notice_tenant(tenant, NOTICE_RETAINED_CLEARED, publication.topic, 0, 0, 0, 0)
+            _write_cleared(retained)
             _forget(retained)
     return RETAIN_CLEARED
 
 
 cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
+    return tenant_retain_at(tenant, publication, tenant.world.now_ms)
+
+
+cdef int tenant_retain_at(Tenant *tenant, Publication *publication, uint64_t stored_at_ms) noexcept nogil:
     cdef Retained *retained
     cdef void *previous
     if publication.payload.size == 0:
@@ -56,7 +67,7 @@ cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
     if retained == NULL:
         return RETAIN_NO_MEMORY
     retained.tenant = tenant
-    retained.stored_at_ms = tenant.world.now_ms
+    retained.stored_at_ms = stored_at_ms
     retained.message = publication_keep(publication)
     if retained.message != NULL and publication.expires_at_ms != NEVER:
         retained.timer = <Timer *> calloc(1, sizeof(Timer))
@@ -78,6 +89,8 @@ cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
         wheel_arm(tenant.world.wheel, retained.timer, publication.expires_at_ms)
     tenant.retained_bytes += message_size(retained.message)
     tenant.users += 1
+    if tenant.world.journal != NULL:
+        journal_retained(tenant, publication, retained.stored_at_ms)
     if previous != NULL:
         _forget(<Retained *> previous)
     if is_noticed(tenant.world, NOTICE_MESSAGE_RETAINED):
@@ -89,6 +102,7 @@ cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
 cdef void retained_expire(Retained *retained) noexcept nogil:
     cdef Tenant *tenant = retained.tenant
     retained_remove(tenant.retained, message_topic(retained.message), retained.message.topic_size)
+    _write_cleared(retained)
     _forget(retained)
 
 

@@ -11,6 +11,7 @@ from rookery.core.sessions.inbox cimport Delivery, inbox_at, inbox_drop
 from rookery.core.sessions.inflight cimport (
     PUBACK_DUE, PUBREC_DUE, InflightSlot, inflight_received, inflight_remove,
 )
+from rookery.core.sessions.journal cimport journal_dropped, journal_received, journal_settled
 from rookery.core.sessions.message cimport Message, message_topic
 from rookery.core.sessions.publish cimport forget_recent_topic
 from rookery.core.sessions.state cimport Session, World
@@ -86,11 +87,15 @@ cdef uint32_t _drop_sent(Session *session) noexcept nogil:
         if slot.message != NULL and not _is_readable(session, slot.message):
             if slot.state == PUBACK_DUE:
                 inflight_remove(&session.inflight, packet_id)
+                if session.is_written:
+                    journal_settled(session, packet_id)
                 count += 1
             elif slot.state == PUBREC_DUE:
                 # The client may have it and remember its identifier, which is free again only after PUBCOMP: the
                 # exchange goes on with PUBREL.
                 inflight_received(&session.inflight, packet_id)
+                if session.is_written:
+                    journal_received(session, packet_id)
                 count += 1
         packet_id = following
     return count
@@ -99,14 +104,21 @@ cdef uint32_t _drop_sent(Session *session) noexcept nogil:
 cdef uint32_t session_drop_unreadable(Session *session) noexcept nogil:
     cdef uint32_t place
     cdef uint32_t count = 0
+    cdef uint32_t kept = 0  # of QoS 1 and 2
     cdef Delivery *delivery
     if session.rules == NULL:
         return 0
     for place in range(session.inbox.length):
         delivery = inbox_at(&session.inbox, place)
-        if delivery != NULL and not _is_readable(session, delivery.message):
-            inbox_drop(&session.inbox, delivery)
-            count += 1
+        if delivery == NULL:
+            continue
+        if _is_readable(session, delivery.message):
+            kept += delivery.qos > 0
+            continue
+        if delivery.qos > 0 and session.is_written:
+            journal_dropped(session, kept)
+        inbox_drop(&session.inbox, delivery)
+        count += 1
     if session.link == NULL:
         count += _drop_sent(session)
     session.dropped_messages += count

@@ -14,6 +14,9 @@ from rookery.core.sessions.inflight cimport (
     RESEND_COUNT_MAXIMUM, RESEND_TICKS, inflight_next_unsent, inflight_received, inflight_remove, inflight_rewind,
     inflight_tick, inflight_trim,
 )
+from rookery.core.sessions.journal cimport (
+    journal_await, journal_dropped, journal_ended, journal_queued, journal_received, journal_sent, journal_settled,
+)
 from rookery.core.sessions.memberships cimport memberships_tell
 from rookery.core.sessions.message cimport (
     NEVER, EncodedPublish, Message, Publication, message_release, publication_end, publication_keep, publication_of,
@@ -95,6 +98,8 @@ cdef Session *session_new(
 cdef void session_end(Session *session) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     cdef World *world = tenant.world
+    if session.is_written and world.journal != NULL:
+        journal_ended(session)
     wheel_cancel(world.wheel, &session.timer)
     session_unsubscribe_all(session)
     inflight_clear(&session.inflight)
@@ -347,10 +352,18 @@ cdef uint32_t *_copy_ids(const uint32_t *subscription_ids, uint32_t count) noexc
     return copy
 
 
+cdef DeliveryResult _drop(Session *session, bint has_waited) noexcept nogil:
+    _count_drop(session)
+    if has_waited and session.is_written:
+        journal_dropped(session, 0)
+    return DELIVERY_DROPPED
+
+
 cdef DeliveryResult _send_qos12(
     Session *session, Link *link, Publication *publication, uint8_t qos, uint8_t retain,
-    const uint32_t *subscription_ids, uint32_t subscription_id_count
+    const uint32_t *subscription_ids, uint32_t subscription_id_count, bint has_waited
 ) noexcept nogil:
+    """has_waited: it was the oldest delivery of the inbox."""
     cdef Message *message = NULL
     cdef uint32_t *ids = NULL
     cdef uint16_t packet_id
@@ -359,24 +372,30 @@ cdef DeliveryResult _send_qos12(
     if session.is_persistent or session.is_resending or (publication.shared_place != 0 and qos == 1):
         message = publication_keep(publication)
         if message == NULL:
-            _count_drop(session)
-            return DELIVERY_DROPPED
+            return _drop(session, has_waited)
         if subscription_id_count > 0:
             ids = _copy_ids(subscription_ids, subscription_id_count)
     packet_id = inflight_add(&session.inflight, message, ids, qos, retain)
     if packet_id == NO_PACKET_ID:
         message_release(message)
         free(ids)
-        _count_drop(session)
-        return DELIVERY_DROPPED
+        return _drop(session, has_waited)
     session.inflight.slots[packet_id - 1].shared_place = publication.shared_place
     if _write(
         session, link, publication, qos, retain, 0, packet_id, subscription_ids, subscription_id_count
     ) != 0:
         # Too large for this client: as if it had been delivered [MQTT-3.1.2-25].
         inflight_remove(&session.inflight, packet_id)
-        _count_drop(session)
-        return DELIVERY_DROPPED
+        return _drop(session, has_waited)
+    if session.is_written:
+        if has_waited:
+            journal_sent(session, packet_id)
+        else:
+            journal_queued(
+                session, publication, qos, retain, packet_id, subscription_ids, subscription_id_count)
+        if qos == 2:
+            # Sent again after a restart it must have the same packet identifier, or the client takes it for another.
+            journal_await(link, session.tenant.world)
     return DELIVERY_QUEUED
 
 
@@ -411,6 +430,8 @@ cdef DeliveryResult _put_into_inbox(
         delivery_clear(&delivery)
         _count_drop(session)
         return DELIVERY_DROPPED
+    if session.is_written and qos > 0:
+        journal_queued(session, publication, qos, retain, 0, subscription_ids, subscription_id_count)
     return DELIVERY_QUEUED
 
 
@@ -437,7 +458,14 @@ cdef DeliveryResult session_deliver(
         return DELIVERY_QUEUED
     if session_has_waiting(session) or not _is_window_open(session, link):
         return _put_into_inbox(session, publication, qos, retain, subscription_ids, subscription_id_count)
-    return _send_qos12(session, link, publication, qos, retain, subscription_ids, subscription_id_count)
+    return _send_qos12(session, link, publication, qos, retain, subscription_ids, subscription_id_count, False)
+
+
+cdef inline void _settle(Session *session, uint16_t packet_id) noexcept nogil:
+    """Its exchange is over: the packet identifier is free again."""
+    inflight_remove(&session.inflight, packet_id)
+    if session.is_written:
+        journal_settled(session, packet_id)
 
 
 cdef int _resend(Session *session, Link *link, uint16_t packet_id) noexcept nogil:
@@ -464,7 +492,7 @@ cdef int _resend(Session *session, Link *link, uint16_t packet_id) noexcept nogi
     )
     publication_end(&publication)
     if result == 1:
-        inflight_remove(&session.inflight, packet_id)
+        _settle(session, packet_id)
         _count_drop(session)
         return 0
     return result
@@ -494,9 +522,11 @@ cdef void session_pump(Session *session) noexcept nogil:
             ids = NULL if id_count == 0 else delivery.subscription_ids + 1
             publication.shared_place = delivery.shared_place
             if delivery.qos > 0:
-                _send_qos12(session, link, &publication, delivery.qos, delivery.retain, ids, id_count)
+                _send_qos12(session, link, &publication, delivery.qos, delivery.retain, ids, id_count, True)
             elif _write(session, link, &publication, 0, delivery.retain, 0, 0, ids, id_count) != 0:
                 _count_drop(session)
+        elif delivery.qos > 0 and session.is_written:
+            journal_dropped(session, 0)
         publication_end(&publication)
         delivery_clear(&delivery)
 
@@ -526,7 +556,7 @@ cdef void _resend_overdue(Session *session, uint32_t resends_maximum) noexcept n
         # What was sent before the tenant asked for resending may not have been kept.
         if inflight_tick(slot) and (slot.message != NULL or slot.state == PUBCOMP_DUE):
             if slot.resend_count >= resends_maximum:
-                inflight_remove(&session.inflight, packet_id)
+                _settle(session, packet_id)
                 _count_drop(session)
             else:
                 if slot.resend_count < RESEND_COUNT_MAXIMUM:
@@ -556,7 +586,7 @@ cdef uint8_t session_puback(Session *session, uint16_t packet_id) noexcept nogil
     cdef InflightSlot *slot = inflight_find(&session.inflight, packet_id)
     if slot == NULL or slot.state != PUBACK_DUE:
         return REASON_PACKET_IDENTIFIER_NOT_FOUND
-    inflight_remove(&session.inflight, packet_id)
+    _settle(session, packet_id)
     if session_has_waiting(session):
         session_pump(session)
     return REASON_SUCCESS
@@ -568,11 +598,15 @@ cdef uint8_t session_pubrec(Session *session, uint16_t packet_id, uint8_t reason
         return REASON_PACKET_IDENTIFIER_NOT_FOUND
     if reason_code >= 0x80:
         # The client refuses the message: it is done with, no PUBREL follows [MQTT-4.3.3-4].
-        inflight_remove(&session.inflight, packet_id)
+        _settle(session, packet_id)
         if session_has_waiting(session):
             session_pump(session)
     elif slot.state == PUBREC_DUE:
         inflight_received(&session.inflight, packet_id)
+        if session.is_written:
+            # Once PUBREL is on its way the message must never be sent again.
+            journal_received(session, packet_id)
+            journal_await(session.link, session.tenant.world)
     return REASON_SUCCESS
 
 
@@ -580,7 +614,7 @@ cdef uint8_t session_pubcomp(Session *session, uint16_t packet_id) noexcept nogi
     cdef InflightSlot *slot = inflight_find(&session.inflight, packet_id)
     if slot == NULL or slot.state != PUBCOMP_DUE:
         return REASON_PACKET_IDENTIFIER_NOT_FOUND
-    inflight_remove(&session.inflight, packet_id)
+    _settle(session, packet_id)
     if session_has_waiting(session):
         session_pump(session)
     return REASON_SUCCESS

@@ -17,6 +17,8 @@ A Session outlives connections. Link is what a session may know of its connectio
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from rookery.core.log.batch cimport LogBatch
+from rookery.core.log.writer cimport Log
 from rookery.core.permissions.rule_set cimport RuleSet
 from rookery.core.sessions.aliases cimport AliasTable
 from rookery.core.sessions.inbox cimport Inbox
@@ -129,12 +131,19 @@ cdef struct SharedGroup:         # the members of $share/{share_name}/{topic_fil
     uint32_t name_size           # bytes; the share name follows the struct
 
 
+cdef struct Commitment:          # what must be durable before something may be told; all 0: nothing
+    uint64_t batch               # of this shard's journal
+    uint64_t shards              # others, a bit each, that must have made durable
+    uint64_t handover            # what they were sent up to this handing over of mail
+
+
 cdef struct Link:                # the connection as its session sees it
     Outbox outbox
     Session *session             # attached session, or NULL
     AliasTable *aliases          # topics that the client knows by an alias; NULL when it takes none; owned
     uint32_t maximum_packet_size  # that the client takes, bytes; 0 = no limit
     uint16_t receive_maximum     # that the client takes, 1 to 65535
+    Commitment due               # nothing is sent before it is met
     uint8_t version              # ProtocolVersion
     uint8_t is_slow              # did not drain in time: messages beyond the outbox limit are dropped, nobody waits
     uint64_t congested_since_ms  # when its outbox passed OUTBOX_HIGH_BYTES; 0 = it has not
@@ -159,6 +168,7 @@ cdef struct Session:
     uint8_t version              # ProtocolVersion of the present or the last connection
     uint8_t is_persistent        # outlives its connection
     uint8_t has_shared           # has, or had, a shared subscription
+    uint8_t is_written           # its changes go into the journal
     uint8_t is_resending         # online, 3.x, MaxResendTimes above 0: timer runs for what waits too long in flight
     uint16_t keep_alive          # seconds
     uint32_t session_expiry_interval  # seconds; SESSION_EXPIRY_NEVER
@@ -200,6 +210,7 @@ cdef struct SharedTenant:        # what the shards share of a tenant
     SubscriptionTree *tree
     uint64_t hash                # of the tenant id; decides the home shard
     uint32_t references          # shards that know the tenant, and mails under way; atomic, see registry.pyx
+    uint64_t durable_shards      # that have a persistent session of it while there is a journal, a bit each; atomic
     uint16_t id_size
     uint8_t *id                  # owned
 
@@ -216,7 +227,18 @@ cdef struct Tenant:
     uint64_t users               # connections, sessions, retained messages, walks: the tenant goes when there is none
     uint8_t is_configured        # settings of its own: it stays, one user more
     uint64_t subscription_count
+    uint64_t persistent_count    # sessions that are journaled
     Counters counters
+
+
+cdef struct Journal:             # a shard's part of the durable log, see journal.pxd
+    LogBatch batch
+    Log *log
+    uint32_t source               # of the batch: the shard's index
+    uint64_t wall_offset_ms       # Unix time less the clock of the shards
+    uint64_t record_count         # ever; tells whether something was written in between
+    uint64_t next_message         # steps by LOG_SOURCES, so that numbers are unique in the log
+    uint8_t is_in_group
 
 
 cdef struct Target:              # a session that a publication reaches through more than one topic filter
@@ -239,6 +261,7 @@ cdef struct World:               # what sessions and tenants of one shard have i
     TimingWheel *wheel
     MatchCache *cache
     const HashKey *key
+    Journal *journal             # NULL where nothing is durable
     NoticeBoard *notices         # NULL where nobody may ask: tests of single structures
     uint64_t next_serial         # steps by the number of shards, so that serials are unique in the process
     uint64_t publication_stamp   # grows with every publication

@@ -27,6 +27,9 @@ cdef void session_unsubscribe_all(Session *session) noexcept nogil
 # its membership; its end; a lower QoS for what is delivered from now on.
 cdef Bytes subscription_filter(
     const Session *session, uint32_t place, uint8_t *buffer, Py_ssize_t capacity) noexcept nogil
+# The same with the share taken apart; names are borrowed from the subscription.
+cdef void subscription_parsed(
+    const Session *session, uint32_t place, uint8_t *buffer, Py_ssize_t capacity, ParsedFilter *parsed) noexcept nogil
 cdef void subscription_end(Session *session, uint32_t place) noexcept nogil
 cdef void subscription_lower_qos(Session *session, uint32_t place, uint8_t qos) noexcept nogil
 # The subscription to exactly this filter (and share), or NULL.

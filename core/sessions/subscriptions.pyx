@@ -7,6 +7,7 @@ from libc.string cimport memset
 from rookery.core.sessions.groups cimport group_find, group_join, group_leave
 from rookery.core.sessions.inbox cimport Delivery, inbox_at
 from rookery.core.sessions.inflight cimport InflightSlot
+from rookery.core.sessions.journal cimport journal_subscribed, journal_unsubscribed
 from rookery.core.sessions.memberships cimport (
     group_home, membership_index_id, membership_is_for, membership_join, membership_leave, membership_parsed,
 )
@@ -16,7 +17,7 @@ from rookery.core.sessions.state cimport (
 )
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.id_map cimport id_map_free, id_map_get, id_map_remove, id_map_set
-from rookery.core.topics.names cimport SHARE_NONE, ParsedFilter
+from rookery.core.topics.names cimport SHARE_NONE, SHARE_ORDERED, SHARE_UNORDERED, ParsedFilter
 from rookery.core.topics.tree cimport (
     NO_FILTER, tree_add, tree_filter_text, tree_find, tree_remove, tree_shard_mask,
 )
@@ -182,6 +183,8 @@ cdef int session_subscribe(
         if parsed.share_kind == SHARE_NONE or group != NULL or target != world.shard:
             place = _place_of(session, index_id, group, parsed)
             if place != _NONE:
+                if session.is_written:
+                    journal_subscribed(session, parsed, qos, flags, retain_handling, subscription_id)
                 return _replace(session, place, qos, flags, retain_handling, subscription_id)
     if session.subscription_count >= tenant.settings.max_topic_filters_per_inbox:
         return SUBSCRIBE_TOO_MANY
@@ -216,6 +219,8 @@ cdef int session_subscribe(
                 session.subscription_count += 1
                 tenant.subscription_count += 1
                 world.subscription_count += 1
+                if session.is_written:
+                    journal_subscribed(session, parsed, qos, flags, retain_handling, subscription_id)
                 return SUBSCRIBED_NEW
             # Without an index entry nobody would find it again.
             _part(session, place)
@@ -305,7 +310,28 @@ cdef Bytes subscription_filter(
     return topic_filter
 
 
+cdef void subscription_parsed(
+    const Session *session, uint32_t place, uint8_t *buffer, Py_ssize_t capacity, ParsedFilter *parsed
+) noexcept nogil:
+    cdef const Subscription *subscription = &session.subscriptions[place]
+    if subscription.membership != NULL:
+        membership_parsed(subscription.membership, parsed)
+        return
+    memset(parsed, 0, sizeof(ParsedFilter))
+    parsed.topic_filter = subscription_filter(session, place, buffer, capacity)
+    parsed.share_kind = SHARE_NONE
+    if subscription.group != NULL:
+        parsed.share_kind = SHARE_ORDERED if subscription.group.is_ordered else SHARE_UNORDERED
+        parsed.share_name.data = <const uint8_t *> subscription.group + sizeof(SharedGroup)
+        parsed.share_name.size = subscription.group.name_size
+
+
 cdef void subscription_end(Session *session, uint32_t place) noexcept nogil:
+    cdef uint8_t buffer[65535]
+    cdef ParsedFilter parsed
+    if session.is_written:
+        subscription_parsed(session, place, buffer, sizeof(buffer), &parsed)
+        journal_unsubscribed(session, &parsed)
     _wipe(session, place)
     _leave(session, place)
 
@@ -320,6 +346,8 @@ cdef bint session_unsubscribe(Session *session, const ParsedFilter *parsed) noex
     cdef Subscription *subscription = subscription_find(session, parsed)
     if subscription == NULL:
         return False
+    if session.is_written:
+        journal_unsubscribed(session, parsed)
     _wipe(session, <uint32_t> (subscription - session.subscriptions))
     _leave(session, <uint32_t> (subscription - session.subscriptions))
     return True

@@ -9,6 +9,7 @@ from rookery.core.permissions.rule_set cimport (
     ACTION_PUBLISH, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, RuleSet, rule_set_check, rule_set_current,
 )
 from rookery.core.sessions.aliases cimport ALIASES_MAXIMUM, aliases_new
+from rookery.core.sessions.journal cimport journal_await, journal_follow
 from rookery.core.sessions.message cimport Message, Publication, message_new, message_release
 from rookery.core.sessions.notices cimport (
     NOTICE_CLEAN_START, NOTICE_CLIENT_CONNECTED, NOTICE_HAS_WILL, NOTICE_SESSION_PRESENT, NOTICE_SESSION_STARTED,
@@ -593,6 +594,9 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         connection.link.aliases = aliases_new(
             min(packet.topic_alias_maximum, settings.max_topic_alias, <uint16_t> ALIASES_MAXIMUM))
     session_attach(session, &connection.link)
+    journal_follow(session)
+    if session.is_written:
+        journal_await(&connection.link, &shard.world)
     _comment(connection, command, &connack)
     connack_send(connection, &connack, packet.protocol_version)
     command_free(command)  # CONNACK borrowed from it.

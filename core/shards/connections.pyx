@@ -7,6 +7,7 @@ from libc.string cimport memset
 from rookery.core.sessions.aliases cimport aliases_free
 from rookery.core.sessions.outbox cimport Outbox, Segment, outbox_clear, outbox_init, outbox_join, outbox_part
 from rookery.core.sessions.state cimport TIMER_CONNECTION
+from rookery.core.shards.commits cimport commits_are_met, commits_hold, commits_leave
 from rookery.core.shards.holding cimport holding_end
 from rookery.core.shards.pacing cimport (
     pacing_await_flush, pacing_count_flush, pacing_end, pacing_flush_size,
@@ -164,6 +165,7 @@ cdef void _leave_lists(Connection *connection) noexcept nogil:
             place = &place[0].next_held
         place[0] = connection.next_held
         connection.is_held &= ~HELD_FOR_OTHERS
+    commits_leave(connection)
     if connection.is_ready:
         place = &connection.shard.ready
         while place[0] != connection:
@@ -294,6 +296,9 @@ cdef bint connection_flush(Connection *connection) noexcept nogil:
     cdef Segment *rest = NULL
     cdef uint64_t waiting, sent
     cdef FlushResult result
+    if connection.link.due.batch | connection.link.due.shards and not commits_are_met(connection):
+        commits_hold(connection)
+        return True
     if is_paced:
         size = pacing_flush_size(connection)
         if size == 0:

@@ -1,6 +1,6 @@
 """See errands.pxd."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -45,6 +45,8 @@ cdef void errands_send(Shard *shard) noexcept nogil:
         errand = shard.world.first_errand
         shard.world.first_errand = errand.next
         target = errand.membership.shard if errand.kind == ERRAND_GIVE else errand.membership.home
+        if errand.message != NULL:
+            shard.given_to |= <uint64_t> 1 << target
         if mail_put(shard, target, MAIL_ERRAND, errand.membership.tenant, errand.message, errand) != 0:
             _count_dropped(shard, errand.membership, errand.message)
             message_release(errand.message)

@@ -46,6 +46,8 @@ cdef void connection_refuse_with(
 # The session ends now; its will, if one waits, is published.
 cdef void session_finish(Shard *shard, Session *session) noexcept nogil
 # TIMER_SESSION fired.
+# Arm the timer for the will or the end of a detached session, whichever comes first.
+cdef void session_await_end(Shard *shard, Session *session) noexcept nogil
 cdef void session_timer_fired(Shard *shard, Session *session) noexcept nogil
 # TIMER_CONNECTION fired.
 cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept nogil

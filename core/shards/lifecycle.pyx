@@ -4,6 +4,7 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from rookery.core.sessions.inflight cimport inflight_trim
+from rookery.core.sessions.journal cimport journal_session, journal_will
 from rookery.core.sessions.message cimport Message, message_release, message_topic
 from rookery.core.sessions.notices cimport (
     NOTICE_CLIENT_DISCONNECTED, NOTICE_CONNECT_REFUSED, NOTICE_CONNECT_TIMED_OUT, NOTICE_CONNECTION_FAILED,
@@ -60,8 +61,11 @@ for _reason in (
 
 cdef void _drop_will(Session *session) noexcept nogil:
     message_release(session.will.message)
-    session.will.message = NULL
     session.will.is_armed = 0
+    if session.will.message != NULL:
+        session.will.message = NULL
+        if session.is_written:
+            journal_will(session)
 
 
 cdef inline Bytes _topic(const Message *message) noexcept nogil:
@@ -112,34 +116,44 @@ cdef void session_finish(Shard *shard, Session *session) noexcept nogil:
     tenant_release(shard, tenant)
 
 
-cdef void _await_end(Shard *shard, Session *session) noexcept nogil:
-    """Arm the timer for the will or the end of a detached session, whichever comes first."""
-    cdef uint64_t due = UINT64_MAX
-    cdef uint64_t will_due
+cdef inline uint64_t _offline_ms(const Shard *shard, const Session *session) noexcept nogil:
+    # Of a session that was read back after the machine was started, detached_at_ms may lie before 0: the difference is
+    # right all the same.
+    return shard.world.now_ms - session.detached_at_ms
+
+
+cdef inline uint64_t _left_ms(uint64_t interval_seconds, uint64_t offline_ms) noexcept nogil:
+    return interval_seconds * 1000 - offline_ms if interval_seconds * 1000 > offline_ms else 0
+
+
+cdef void session_await_end(Shard *shard, Session *session) noexcept nogil:
+    cdef uint64_t offline_ms = _offline_ms(shard, session)
+    cdef uint64_t left = UINT64_MAX
+    cdef uint64_t will_left
     if session.session_expiry_interval != SESSION_EXPIRY_NEVER:
-        due = session.detached_at_ms + <uint64_t> session.session_expiry_interval * 1000
+        left = _left_ms(session.session_expiry_interval, offline_ms)
     if session.will.is_armed:
-        will_due = session.detached_at_ms + <uint64_t> session.will.delay_interval * 1000
-        if will_due < due:
-            due = will_due
-    if due != UINT64_MAX:
-        wheel_arm(shard.world.wheel, &session.timer, due)
+        will_left = _left_ms(session.will.delay_interval, offline_ms)
+        if will_left < left:
+            left = will_left
+    if left != UINT64_MAX:
+        wheel_arm(shard.world.wheel, &session.timer, shard.world.now_ms + left)
 
 
 cdef void session_timer_fired(Shard *shard, Session *session) noexcept nogil:
-    cdef uint64_t now_ms = shard.world.now_ms
+    cdef uint64_t offline_ms = _offline_ms(shard, session)
     if session.link != NULL:
         session_resend(session, (<Connection *> session.link).blocked_since_ms != 0)
         return
     if (
         session.session_expiry_interval != SESSION_EXPIRY_NEVER
-        and now_ms >= session.detached_at_ms + <uint64_t> session.session_expiry_interval * 1000
+        and _left_ms(session.session_expiry_interval, offline_ms) == 0
     ):
         session_finish(shard, session)
         return
-    if session.will.is_armed and now_ms >= session.detached_at_ms + <uint64_t> session.will.delay_interval * 1000:
+    if session.will.is_armed and _left_ms(session.will.delay_interval, offline_ms) == 0:
         _publish_will(shard, session)
-    _await_end(shard, session)
+    session_await_end(shard, session)
 
 
 cdef void _part(Connection *connection, bint keeps_will) noexcept nogil:
@@ -157,7 +171,9 @@ cdef void _part(Connection *connection, bint keeps_will) noexcept nogil:
             _publish_will(shard, session)
         else:
             session.will.is_armed = 1
-    _await_end(shard, session)
+    if session.is_written:
+        journal_session(session, 0)
+    session_await_end(shard, session)
 
 
 cdef Bytes _peer(const Connection *connection) noexcept nogil:

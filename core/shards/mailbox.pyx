@@ -45,6 +45,7 @@ cdef void mail_hand_over(Shard *shard) noexcept nogil:
     cdef uint32_t target
     cdef OutMail *out
     cdef Mailbox *mailbox
+    shard.handovers += 1
     for target in range(shard.universe.shard_count):
         out = &shard.out_mail[target]
         if out.first == NULL:
@@ -56,11 +57,13 @@ cdef void mail_hand_over(Shard *shard) noexcept nogil:
         else:
             mailbox.last.next = out.first
         mailbox.last = out.last
+        mailbox.handovers[shard.index] = shard.handovers
         atomic_store_u64(&mailbox.waiting_bytes, mailbox.waiting_bytes + out.bytes)
         mutex_unlock(&mailbox.mutex)
         out.first = NULL
         out.last = NULL
         out.bytes = 0
+        out.handover = shard.handovers
         shard_wake(shard.universe.shards[target])
 
 
@@ -74,6 +77,9 @@ cdef Mail *mail_take_all(Shard *shard) noexcept nogil:
     shard.mailbox.first = NULL
     shard.mailbox.last = NULL
     shard.mailbox.awaited_by = 0
+    if first != NULL:
+        for index in range(shard.universe.shard_count):
+            shard.taken[index] = shard.mailbox.handovers[index]
     atomic_store_u64(&shard.mailbox.waiting_bytes, 0)
     mutex_unlock(&shard.mailbox.mutex)
     if awaited_by != 0:

@@ -7,6 +7,9 @@ from libc.string cimport memcpy, memset, strlen
 from rookery.core.permissions.rule_set cimport (
     ACTION_SUBSCRIBE, ACTION_UNSUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN,
 )
+from rookery.core.sessions.journal cimport (
+    journal_await, journal_begin_group, journal_end_group, journal_released, journal_taken,
+)
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
 from rookery.core.sessions.notices cimport (
     NOTICE_MESSAGE_CONFIRMED, NOTICE_MESSAGE_PUBLISHED, NOTICE_PING_RECEIVED, NOTICE_PUBLISH_REFUSED,
@@ -17,7 +20,7 @@ from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_rece
 from rookery.core.sessions.rights cimport session_may, session_may_publish
 from rookery.core.sessions.session cimport session_puback, session_pubcomp, session_pubrec
 from rookery.core.sessions.settings cimport Settings
-from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Link, Session, Tenant
+from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Commitment, Journal, Link, Session, Tenant
 from rookery.core.sessions.subscriptions cimport (
     SUBSCRIBE_GROUP_FULL, SUBSCRIBE_NO_MEMORY, SUBSCRIBE_TOO_MANY, SUBSCRIBED_NEW,
     session_subscribe, session_unsubscribe, subscription_find,
@@ -28,8 +31,10 @@ from rookery.core.shards.holding cimport hold_for_shards, hold_for_subscriber
 from rookery.core.shards.lifecycle cimport connection_close, connection_left
 from rookery.core.shards.pacing cimport pacing_take_publish
 from rookery.core.shards.publishing cimport shard_publish
+from rookery.core.shards.registry cimport home_shard
 from rookery.core.shards.replays cimport replay_begin, replay_cancel
-from rookery.core.shards.state cimport Connection, TopicAlias
+from rookery.core.shards.state cimport Connection, Shard, TopicAlias
+from rookery.core.structures.atomics cimport atomic_load_u64
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.packet_ids cimport (
     packet_ids_add, packet_ids_count, packet_ids_has, packet_ids_remove,
@@ -217,6 +222,31 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
     return True
 
 
+cdef void _await_publication(
+    Connection *connection, const PublishPacket *packet, bint is_recorded, uint64_t other_shards
+) noexcept nogil:
+    """The acknowledgement waits until the message is durable wherever it must be."""
+    cdef Shard *shard = connection.shard
+    cdef Commitment *due = &connection.link.due
+    cdef uint64_t crossing = 0
+    cdef uint32_t home
+    if packet.qos == 0:
+        return
+    if is_recorded:
+        journal_await(&connection.link, &shard.world)
+    if shard.universe.shard_count == 1:
+        return
+    if other_shards != 0:
+        crossing = other_shards & atomic_load_u64(&connection.tenant.shared.durable_shards)
+    if packet.retain:
+        home = home_shard(connection.tenant.shared, shard.universe.shard_count)
+        if home != shard.index:
+            crossing |= <uint64_t> 1 << home
+    if crossing != 0:
+        due.shards |= crossing
+        due.handover = shard.handovers + 1
+
+
 cdef void _handle_publish(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
     cdef PublishPacket packet
     cdef Publication publication
@@ -226,6 +256,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     cdef const char *detail = NULL
     cdef int reason = decode_publish(
         body, frame.body_size, frame.flags, connection.link.version, &packet, &connection.shard.property_memo, &detail)
+    cdef Journal *journal = connection.shard.world.journal
+    cdef uint64_t records = 0
     cdef uint8_t answer
     if reason != REASON_SUCCESS:
         connection_close(connection, <uint8_t> reason, detail, True)
@@ -238,6 +270,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
         return
     if packet.qos == 2 and packet_ids_has(&session.received, packet.packet_id):
         # Sent again before it was released: it has been handed out already [MQTT-4.3.3-10].
+        if session.is_written:
+            journal_await(&connection.link, &connection.shard.world)
         _acknowledge(connection, PACKET_PUBREC, packet.packet_id, REASON_SUCCESS)
         return
     if not _may_publish(connection, &packet):
@@ -253,6 +287,12 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
         if packet_ids_add(&session.received, packet.packet_id) < 0:
             connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
             return
+    if journal != NULL:
+        records = journal.record_count
+        if packet.qos == 2 and session.is_written:
+            # That it came and to whom it goes are one: else it might go to them twice, or never.
+            journal_begin_group(journal)
+            journal_taken(session, packet.packet_id)
     publication.topic = packet.topic
     publication.payload = packet.payload
     publication.forwarded = packet.forwarded
@@ -267,11 +307,16 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     publication.is_fanout = 0
     publication.shared_place = 0
     publication.message = NULL
+    publication.journal_number = 0
     publication.congested = NULL
     memset(publication.encoded, 0, sizeof(publication.encoded))
     memset(&outcome, 0, sizeof(outcome))
     shard_publish(connection.shard, tenant, &publication, &outcome)
     publication_end(&publication)
+    if journal != NULL:
+        if journal.is_in_group:
+            journal_end_group(journal)
+        _await_publication(connection, &packet, journal.record_count != records, outcome.other_shards)
     answer = REASON_SUCCESS
     if outcome.matched == 0 and outcome.other_shards == 0:
         answer = REASON_NO_MATCHING_SUBSCRIBERS
@@ -313,6 +358,10 @@ cdef void _handle_acknowledgement(Connection *connection, const Frame *frame, co
         answer = REASON_SUCCESS
         if not packet_ids_remove(&session.received, packet.packet_id):
             answer = REASON_PACKET_IDENTIFIER_NOT_FOUND
+        elif session.is_written:
+            # After PUBCOMP the client may use the identifier for another message.
+            journal_released(session, packet.packet_id)
+            journal_await(&connection.link, &connection.shard.world)
         _acknowledge(connection, PACKET_PUBCOMP, packet.packet_id, answer)
     else:
         session_pubcomp(session, packet.packet_id)
@@ -438,6 +487,8 @@ cdef void _handle_subscribe(Connection *connection, const Frame *frame, const ui
         count += 1
         if detail == NULL:
             detail = failure
+    if connection.link.session.is_written:
+        journal_await(&connection.link, &connection.shard.world)
     _send_suback(connection, PACKET_SUBACK, packet.packet_id, reason_codes, count, detail)
     free(reason_codes)
 
@@ -518,6 +569,8 @@ cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const 
         count += 1
         if detail == NULL:
             detail = failure
+    if connection.link.session.is_written:
+        journal_await(&connection.link, &connection.shard.world)
     _send_suback(connection, PACKET_UNSUBACK, packet.packet_id, reason_codes, count, detail)
     free(reason_codes)
 

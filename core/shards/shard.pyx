@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
+from rookery.core.log.batch cimport batch_clear
 from rookery.core.sessions.message cimport message_release
 from rookery.core.sessions.notices cimport notice_board_clear, notice_board_init
 from rookery.core.sessions.outbox cimport pool_clear, pool_init
@@ -142,6 +143,9 @@ cdef void _discard_queues(Shard *shard) noexcept nogil:
 cdef void shard_free(Shard *shard) noexcept nogil:
     cdef uint32_t chunk, target
     # A shard that never came to be whole owns nothing yet but what is freed below.
+    # What goes now is not gone: it is read back at the next start.
+    shard.world.journal = NULL
+    batch_clear(&shard.journal.batch)
     if shard.world.wheel != NULL and shard.out_mail != NULL:
         replays_clear(shard)
         sweeps_clear(shard)

@@ -18,7 +18,7 @@ from rookery.core.sessions.message cimport Message
 from rookery.core.sessions.notices cimport NoticeBoard
 from rookery.core.sessions.outbox cimport FlushList, SegmentPool
 from rookery.core.sessions.settings cimport Settings
-from rookery.core.sessions.state cimport Link, Session, SharedTenant, Tenant, World
+from rookery.core.sessions.state cimport Commitment, Journal, Link, Session, SharedTenant, Tenant, World
 from rookery.core.shards.sweeps cimport Sweep
 from rookery.core.streams.websocket cimport WebSocket
 from rookery.core.structures.hashing cimport HashKey
@@ -129,6 +129,7 @@ cdef struct Connection:
     uint8_t is_held            # HoldReason: nothing is read while there is one
     uint8_t wants_problem_information  # reason strings may be sent [MQTT-3.1.2-29]
     uint8_t is_ready           # in the ready list
+    uint8_t is_uncommitted     # in the uncommitted list: its outbox waits for the log, see commits.pxd
     uint16_t keep_alive        # seconds in force; 0 = none
     uint16_t receive_maximum   # of QoS 1 and 2 messages that we let the client have on their way
     uint32_t listener_id
@@ -153,6 +154,7 @@ cdef struct Connection:
     WebSocket *websocket       # NULL: bytes of MQTT are those of the socket; owned
     Connection *next           # in the ready list or the free list
     Connection *next_held      # in the held list
+    Connection *next_uncommitted  # in the uncommitted list
     Connection *next_memory    # in the list of connections without a socket
     uint32_t held_for_shard    # 1 + the shard that is behind; 0 = held for a connection of this shard:
     uint32_t held_for_index    # the congested one
@@ -230,6 +232,7 @@ cdef struct Mailbox:           # from all other shards to one; under its mutex
     Mail *first
     Mail *last
     uint64_t waiting_bytes     # of what is in it; atomic, so that others may look at it
+    uint64_t handovers[64]     # by source: number of its last handing over that put mail here
     uint64_t awaited_by        # shards, a bit each, that want to be woken when it has been taken
     uint32_t is_asleep         # the owner waits in epoll: wake it. Atomic
     int wake_descriptor        # eventfd in the owner's epoll; also rung for commands
@@ -239,6 +242,7 @@ cdef struct OutMail:           # collected during a turn for one other shard
     Mail *first
     Mail *last
     uint64_t bytes
+    uint64_t handover          # in which mail went there last
 
 
 cdef enum CommandKind:
@@ -458,6 +462,15 @@ cdef struct Shard:
     uint32_t pending_reauthentications  # connected clients in one
     Connection *held           # publishers of whom nothing is read, see holding.pxd
     uint64_t congested_until_ms[64]  # by tenant.shared.hash % CONGESTION_PLACES; atomic, read by other shards
+    Journal journal            # World.journal, when there is a log
+    Connection *uncommitted    # whose outboxes wait for the log
+    uint64_t handovers         # of mail, ever
+    uint64_t taken[64]         # by source: its last handing over that has been taken
+    uint64_t settled[64]       # by source: up to which everything is durable here. Atomic, read by the source
+    uint64_t settling_taken[64]  # what becomes settled when settling_due is met
+    Commitment settling_due
+    uint8_t is_settling
+    uint64_t given_to          # shards, a bit each, that mail was passed on to since
     Connection *ready          # to be served in the next turn, whatever the kernel says
     Connection *memory_connections  # looked at in every turn: tests and embedding have few
     Replay *replays

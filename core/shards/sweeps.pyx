@@ -78,7 +78,7 @@ cdef bint _is_to_end(const Session *session, const Sweep *sweep, uint64_t now_ms
         return False
     if sweep.command.number == 0:
         return True
-    return session.link == NULL and session.detached_at_ms + sweep.command.number * 1000 <= now_ms
+    return session.link == NULL and now_ms - session.detached_at_ms >= sweep.command.number * 1000
 
 
 cdef bint _end_some(Shard *shard, Sweep *sweep) noexcept nogil:
@@ -125,7 +125,7 @@ cdef bint _remove_some(Shard *shard, Sweep *sweep) noexcept nogil:
     cdef Retained *retained
     for index in range(count):
         retained = <Retained *> batch[index]
-        if retained.stored_at_ms + sweep.command.number * 1000 <= shard.world.now_ms:
+        if shard.world.now_ms - retained.stored_at_ms >= sweep.command.number * 1000:
             sweep.count += 1
             retained_expire(retained)
     return not is_done

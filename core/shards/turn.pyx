@@ -19,6 +19,7 @@ from rookery.core.sessions.state cimport (
 )
 from rookery.core.shards.admission cimport admission_take_transfer
 from rookery.core.shards.commands cimport commands_run
+from rookery.core.shards.commits cimport commits_have_work, commits_step
 from rookery.core.shards.connections cimport (
     connection_find, connection_flush, connection_release,
 )
@@ -228,13 +229,15 @@ cdef bint _finish(Shard *shard) noexcept nogil:
         holding_step(shard)
     errands_send(shard)
     mail_hand_over(shard)
+    commits_step(shard)
     shard.flushed_bytes = shard.flush_list.queued_bytes
     _flush_all(shard)
     reclaim_quiescent(shard.universe.reclaim, shard.index)
     shard.turns += 1
     if shard.is_stopping:
         _look_at_end(shard)
-    return shard.ready != NULL or replays_have_work(shard) or sweeps_have_work(shard)
+    return (
+        shard.ready != NULL or replays_have_work(shard) or sweeps_have_work(shard) or shard.journal.batch.size > 0)
 
 
 cdef void _begin(Shard *shard) noexcept nogil:
@@ -325,6 +328,8 @@ cdef void shard_run(Shard *shard) noexcept nogil:
         if wait > 0 and shard_may_sleep(shard):
             # One call both for a busy shard, which finds sockets ready at once, and for an idle one.
             reclaim_offline(shard.universe.reclaim, shard.index)
+            if commits_have_work(shard):
+                wait = 0  # The log has committed since the turn.
             count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, wait)
             shard_awake(shard)
             reclaim_online(shard.universe.reclaim, shard.index)
@@ -337,4 +342,5 @@ cdef void shard_run(Shard *shard) noexcept nogil:
         has_more = _finish(shard)
         if _is_trickling(shard, count) and not has_more:
             _gather()
+    commits_step(shard)
     reclaim_offline(shard.universe.reclaim, shard.index)

@@ -12,8 +12,10 @@ of them has anything left to do. Time stands still until advance() moves it. Wha
 support.packets, which refuses what the standard does not allow, so that every test checks that, too.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rookery.core.engine import Engine
@@ -26,6 +28,7 @@ from rookery.core.events import (
     SessionInfo,
     ShardStatistics,
 )
+from rookery.core.log.durable_log import DurableLog
 from rookery.core.notices import Notice, NoticeKind
 from rookery.core.settings import TenantSettings
 from support import packets
@@ -52,6 +55,7 @@ from support.packets import (
 
 TENANT = "tenant"
 USER = "user"
+EPOCH_MS = 1_700_000_000_000  # Unix time when the clock of the shards is 0
 
 PacketT = TypeVar("PacketT")
 
@@ -88,8 +92,9 @@ Verdict = Admitted | Refused | Challenged
 class Broker:
     """An engine, the test's clock, and the control plane in one line: decide says who is let in.
 
-    settings are those of every tenant. decide may return None: then the client waits for admit_waiting. answer goes
-    on with enhanced authentications: what follows on AUTH; without it a CONNECT that names a method is refused.
+    data is the folder of the durable log. settings are those of every tenant. decide may return None: then the client
+    waits for admit_waiting. answer goes on with enhanced authentications: what follows on AUTH; without it a CONNECT
+    that names a method is refused.
     """
 
     def __init__(
@@ -98,10 +103,19 @@ class Broker:
         decide: Callable[[ConnectRequested], Verdict | None] = lambda request: Admitted(),
         answer: Callable[[AuthReceived | ReauthenticationRequested], Verdict | None] | None = None,
         shard_count: int = 1,
+        data: Path | None = None,
+        now_ms: int = 1_000_000,
         **settings: Any,
     ) -> None:
         self.engine = Engine(shard_count=shard_count, default_settings=TenantSettings(**settings))
-        self.now_ms = 1_000_000
+        self.now_ms = now_ms
+        self.log: DurableLog | None = None
+        if data is not None:
+            # The mode changes what survives the machine, not what survives the process.
+            self.log = DurableLog(data, sync="never")
+            self.engine.restore(self.log, now_ms=now_ms, unix_ms=EPOCH_MS + now_ms)
+            self._log_thread = threading.Thread(target=self.log.run)
+            self._log_thread.start()
         self.waiting: list[ConnectRequested] = []
         self.abandoned: list[int] = []  # handles of connections that closed within an exchange
         self.reauthenticating: list[int] = []  # handles of connections whose re-authentication is under way
@@ -132,6 +146,8 @@ class Broker:
             for client in self._clients:
                 if client._collect():
                     is_idle = False
+            if self.log is not None and self.log.state().backlog_bytes > 0:
+                is_idle = False
             idle_turns = idle_turns + 1 if is_idle else 0
 
     def advance(self, seconds: float) -> None:
@@ -198,12 +214,24 @@ class Broker:
         self.engine.stop(grace_ms=round(grace_s * 1000))
         self.settle()
 
+    def crash(self) -> None:
+        """The process is killed: what was not written down is forgotten."""
+        self._end_log()
+        self.engine.close()
+
+    def _end_log(self) -> None:
+        if self.log is not None:
+            self.log.stop()
+            self._log_thread.join()
+            self.log = None
+
     def close(self) -> None:
         """Everybody hangs up; nothing may be left of the connections."""
         for client in self._clients:
             client.drop()
         self.advance(2)  # those that the broker has closed and that took their last bytes meanwhile
         connections = self.count("connections") if self._running else 0
+        self._end_log()
         self.engine.close()
         assert connections == 0, f"{connections} connections are left"
 

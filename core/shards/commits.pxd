@@ -1,0 +1,22 @@
+"""Commits: nothing is told before what it promises is durable.
+
+    a turn records --> log_submit --> the log commits --> wake --> what waited in outboxes leaves
+
+A connection whose outbox holds such a promise is not flushed before its Commitment is met, so that everything it is
+sent keeps its order; connections that were promised nothing never wait. Across shards a publisher's shard waits until
+the shards that it sent the message to say that everything from it up to that handing over of mail is durable there:
+one number per pair of shards, whatever the number of messages.
+"""
+
+from rookery.core.shards.state cimport Connection, Shard
+
+
+# Is everything durable that this connection was promised? Forgets the commitment when it is met.
+cdef bint commits_are_met(Connection *connection) noexcept nogil
+# It must wait: it is flushed as soon as its commitment is met.
+cdef void commits_hold(Connection *connection) noexcept nogil
+cdef void commits_leave(Connection *connection) noexcept nogil
+# The end of a turn, behind the handing over of mail: submit what was recorded, let go whose commitment is met.
+cdef void commits_step(Shard *shard) noexcept nogil
+# Does anything wait that need not wait any longer? Asked before a shard sleeps.
+cdef bint commits_have_work(Shard *shard) noexcept nogil
