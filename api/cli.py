@@ -90,6 +90,8 @@ def check(config: Path | None, **options: Any) -> int:
     """Print the configuration that would be in force, with the place each value comes from."""
     loaded = _load(config, options)
 
+    from rookery.server.auth.key_set import KeySetError
+    from rookery.server.auth.opening import check_jwt
     from rookery.server.auth.password_file import PasswordFileError, read_passwords
     from rookery.server.permissions import RulesFileError, check_permissions
     from rookery.server.store import StoreError, check_store
@@ -99,7 +101,9 @@ def check(config: Path | None, **options: Any) -> int:
         check_permissions(loaded.config.permissions)
         if "password-file" in loaded.config.authentication.chain:
             read_passwords(Path(loaded.config.authentication.password_file))
-    except (RulesFileError, PasswordFileError, StoreError) as error:
+        if "jwt" in loaded.config.authentication.chain:
+            check_jwt(loaded.config.jwt)
+    except (RulesFileError, PasswordFileError, KeySetError, StoreError) as error:
         raise UnusableConfig(str(error)) from error
     click.echo(loaded.print(), nl=False)
     return 0

@@ -36,9 +36,9 @@ from rookery.core.topics.names import TopicRules
 
 from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
-from .auth import OpenedAuthenticators, Reloadable, open_authenticators
 from .auth.accounts import Accounts
 from .auth.authenticator import Authenticator, EnhancedAuthenticator
+from .auth.opening import OpenedAuthenticators, Reloadable, open_authenticators
 from .auth.passwords import PasswordVerifier
 from .commands import Command, for_each_shard
 from .config import Config, MqttSection
@@ -406,8 +406,8 @@ async def open_broker(
     authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log, and
     reads neither environment nor file, except the rules and passwords that config names.
 
-    Raises ListenError, PluginError, RulesFileError, PasswordFileError, and ShardFailed when a shard dies, which cancels
-    the block. An error of the block leaves as itself, not in a group.
+    Raises ListenError, StoreError, PluginError, RulesFileError, PasswordFileError, KeySetError, FetchError, and
+    ShardFailed when a shard dies, which cancels the block. An error of the block leaves as itself, not in a group.
     """
     if config is None:
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))

@@ -27,11 +27,13 @@ from rookery.core.settings import PROFILES, ProfileName, SettingError, TenantSet
 
 from .address import Address
 from .auth.scram import ScramCredential, parse_username
+from .auth.token_terms import TokenTerms
+from .auth.urls import check_url
 
 MEMORY = "memory"
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
-AUTHENTICATORS = ("development", "password-file", "users")  # that a chain may name
+AUTHENTICATORS = ("development", "password-file", "users", "jwt")  # that a chain may name
 
 KeyPath = tuple[str, ...]  # ("mqtt", "bind")
 SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
@@ -169,7 +171,7 @@ class AuthenticationSection(Section):
 
     chain: Chain = Field(
         default=("development",),
-        description="who is asked, in order: `development` (admits everybody), `password-file`, `users`, `plugin:NAME`",
+        description="who is asked, in order; all names are in [authentication.md](authentication.md)",
     )
     password_file: str = Field(default="", description="users of `password-file`, read again at SIGHUP")
     hashing_threads: int = Field(default=2, ge=1, le=64, description="password hashes computed at once, 19 MiB each")
@@ -182,6 +184,60 @@ class AuthenticationSection(Section):
     exchange_limit: int = Field(
         default=1000, ge=1, description="enhanced authentications at once; those of connected clients are counted apart"
     )
+
+
+JwtAlgorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
+class JwtSection(Section):
+    """`[jwt]`: what tokens have to be like for `jwt` of the chain, and what their claims mean."""
+
+    algorithms: Annotated[tuple[JwtAlgorithm, ...], BeforeValidator(_split_chain)] = Field(
+        default=("RS256", "ES256", "EdDSA"), min_length=1, description="with which tokens may be signed, no other"
+    )
+    keys: str = Field(default="", description="JWKS with the public keys: a file, or a URL with https://")
+    secret: SecretStr = Field(
+        default=SecretStr(""), description="shared secret of HS256 (32 bytes or more), HS384, HS512"
+    )
+    ca_file: str = Field(default="", description="authorities of the URL of `keys`, PEM; empty = those of the system")
+    timeout_s: float = Field(default=5.0, gt=0, description="for keys to arrive from a URL")
+    refresh_s: float = Field(default=300.0, gt=0, description="keys are read again after so long, and for a new key")
+    issuer: str = Field(default="", description="`iss` of every token; empty = any")
+    audience: Chain = Field(default=(), description="`aud` has one of them; empty = only tokens without `aud`")
+    leeway_s: float = Field(default=10.0, ge=0, le=3600, description="clocks may differ by so much")
+    require_expiry: bool = Field(default=True, description="a token without `exp` is refused")
+    tenant: str = Field(default="", description="tenant of all tokens; empty = as the claim says")
+    tenant_claim: str = Field(default="tenant", min_length=1, description="claim that names the tenant")
+    user_claim: str = Field(default="sub", min_length=1, description="claim that names the user")
+    rules_claim: str = Field(default="rules", min_length=1, description="claim with permission rules")
+    attributes_claim: str = Field(
+        default="attributes", min_length=1, description="claim with attributes for the session"
+    )
+    username: Literal["any", "user", "tenant/user"] = Field(
+        default="any", description="what the user name of CONNECT has to be: anything, or as the token says"
+    )
+
+    @property
+    def keys_are_remote(self) -> bool:
+        return "://" in self.keys
+
+    @property
+    def terms(self) -> TokenTerms:
+        return TokenTerms(
+            algorithms=frozenset(self.algorithms),
+            issuer=self.issuer,
+            audience=self.audience,
+            leeway_s=self.leeway_s,
+            require_expiry=self.require_expiry,
+            tenant=self.tenant,
+            tenant_claim=self.tenant_claim,
+            user_claim=self.user_claim,
+            rules_claim=self.rules_claim,
+            attributes_claim=self.attributes_claim,
+            username=self.username,
+        )
 
 
 class PluginSection(Section):
@@ -247,6 +303,7 @@ class Config(BaseSettings):
     data: DataSection = DataSection()
     shards: ShardsSection = ShardsSection()
     authentication: AuthenticationSection = AuthenticationSection()
+    jwt: JwtSection = JwtSection()
     permissions: PermissionsSection = PermissionsSection()
     log: LogSection = LogSection()
     settings: Defaults = PROFILES["default"]
@@ -337,6 +394,18 @@ class Config(BaseSettings):
             yield path, "development admits everybody, so nobody after it would be asked"
         if "password-file" in chain and not self.authentication.password_file:
             yield ("authentication", "password_file"), "has to name the file that password-file of the chain reads"
+        if "jwt" in chain:
+            yield from self._jwt_problems()
+
+    def _jwt_problems(self) -> Iterator[tuple[KeyPath, str]]:
+        shared = [algorithm for algorithm in self.jwt.algorithms if algorithm.startswith("HS")]
+        if not self.jwt.keys and not self.jwt.secret.get_secret_value():
+            yield ("jwt", "keys"), "or jwt.secret has to be set for jwt of the chain"
+        if self.jwt.secret.get_secret_value() and not shared:
+            yield ("jwt", "secret"), "is for HS256, HS384 or HS512, and jwt.algorithms has none of them"
+        problem = check_url(self.jwt.keys) if self.jwt.keys_are_remote else None
+        if problem is not None:
+            yield ("jwt", "keys"), problem
 
     @classmethod
     def settings_customise_sources(

@@ -17,6 +17,8 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from .address import Address
+from .auth.fetching import FetchError
+from .auth.key_set import KeySetError
 from .auth.password_file import PasswordFileError
 from .broker import Broker, ShardFailed, open_broker
 from .config import Config
@@ -49,7 +51,7 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
         return _exit(error, ExitCode.PERMISSION)
     except ListenError as error:
         return _exit(error, ExitCode.UNAVAILABLE)
-    except (RulesFileError, PasswordFileError) as error:
+    except (RulesFileError, PasswordFileError, KeySetError, FetchError) as error:
         return _exit(error, ExitCode.PERMISSION if isinstance(error.__cause__, PermissionError) else ExitCode.CONFIG)
     except StoreLocked as error:
         return _exit(error, ExitCode.UNAVAILABLE)

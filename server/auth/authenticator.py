@@ -15,7 +15,7 @@ from rookery.core.events import ConnectRequested, ReauthenticationRequested
 from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode
 
-LIFETIME_MS_MAXIMUM = 100 * 365 * 24 * 3600 * 1000  # what is later is never
+LIFETIME_MAXIMUM_S = 100 * 365 * 24 * 3600.0  # a hundred years; what is later is never
 
 UserProperties = tuple[tuple[str, str], ...]  # in order and with repeats
 
@@ -39,7 +39,7 @@ class Admitted:
         """How long the connection may last, as Engine.admit takes it: 0 = for ever. At least a millisecond."""
         if self.expires_at_s is None:
             return 0
-        return max(1, min(round((self.expires_at_s - now_s) * 1000), LIFETIME_MS_MAXIMUM))
+        return max(1, round(min(self.expires_at_s - now_s, LIFETIME_MAXIMUM_S) * 1000))
 
 
 @dataclass(frozen=True, slots=True)

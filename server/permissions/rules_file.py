@@ -62,7 +62,7 @@ def parse_rules(text: str, file: str) -> list[Rule]:
     parsed = []
     for index, table in enumerate(rules):
         try:
-            parsed.append(_parse_rule(table))
+            parsed.append(parse_rule(table))
         except InvalidRule as error:
             # Tables in a row stand under headers, tables in an array have none.
             place = f"{file}:{headers[index]}" if len(headers) == len(rules) else f"{file}: rule {index + 1}"
@@ -70,7 +70,8 @@ def parse_rules(text: str, file: str) -> list[Rule]:
     return parsed
 
 
-def _parse_rule(table: object) -> Rule:
+def parse_rule(table: object) -> Rule:
+    """A rule of a table with the keys above, as TOML or JSON have it. Raises InvalidRule."""
     if not isinstance(table, dict):
         raise InvalidRule(f"expected a table, got {table!r}")
     for key in table:

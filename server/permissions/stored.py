@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import trio
 
 from rookery.core.permissions.rule import Rule
-from rookery.server.store import Rules, StoredRule
+from rookery.server.store.rules import Rules, StoredRule
 
 from .source import RulePermissions
 
