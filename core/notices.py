@@ -35,6 +35,8 @@ class NoticeKind(IntEnum):
     MESSAGE_CONFIRMED = 22  # packet id, packet type, reason code
     PING_RECEIVED = 23
     PUBLISH_RATE_EXCEEDED = 24  # limit, messages per second
+    PERSISTENT_FANOUT_LIMITED = 25  # limit; topic
+    PERSISTENT_FANOUT_BYTES_LIMITED = 26  # limit, bytes; topic
 
 
 # Raised only for tenants with DebugModeEnabled.
@@ -46,6 +48,20 @@ DEBUG_KINDS = frozenset(
         NoticeKind.PING_RECEIVED,
     )
 )
+
+
+class DropReason(IntEnum):
+    """Why a session did not get a message; the numbers of core/sessions/drops.pxd."""
+
+    OVERFLOW = 1  # its inbox is full, or its client takes no bytes
+    OVERFLOW_OLDEST = 2  # its inbox is full and the oldest message went for a newer one
+    TOO_LARGE = 3  # for the client's Maximum Packet Size
+    NO_MEMORY = 4
+    RETRIES_EXHAUSTED = 5  # sent again MaxResendTimes times
+    EXPIRED = 6  # Message Expiry Interval; told of in debug mode only, and not counted as dropped
+    NOT_AUTHORIZED = 7  # by permission rules that came into force while it waited
+    FANOUT_LIMITED = 8  # MaxPersistentFanout or MaxPersistentFanoutBytes
+    OUT_OF_RESOURCE = 9  # a quota of the tenant
 
 
 class CloseCause(IntEnum):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
 
-from rookery.core.notices import CloseCause, Notice, NoticeKind
+from rookery.core.notices import CloseCause, DropReason, Notice, NoticeKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +239,40 @@ class PublishRateExceeded(ClientEvent):
     limit: int  # messages per second
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistentFanoutLimited(TenantEvent):
+    """A publication matched more persistent sessions than MaxPersistentFanout: the others did not get it."""
+
+    topic: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistentFanoutBytesLimited(TenantEvent):
+    """A publication would put more than MaxPersistentFanoutBytes into persistent sessions: some did not get it."""
+
+    topic: str
+    limit: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDropped(ClientEvent):
+    """A session did not get a message that was meant for it."""
+
+    topic: str  # empty when nothing is kept of the message but its packet identifier
+    qos: int
+    reason: DropReason
+    payload_size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetainedMatched(ClientEvent):
+    """A new subscription got retained messages."""
+
+    topic_filter: str  # without $share/...
+    count: int  # messages
+
+
 # What callers of the HTTP API do.
 
 
@@ -321,6 +355,13 @@ def _client_disconnected(notice: Notice) -> Event:
     )
 
 
+def _message_dropped(notice: Notice) -> Event:
+    qos, reason, payload_size, _ = notice.numbers
+    return MessageDropped(
+        **_client(notice), topic=notice.text, qos=qos, reason=DropReason(reason), payload_size=payload_size
+    )
+
+
 # One row per kind of notice: the class, and what makes an event of a notice.
 _ROWS: Final[dict[NoticeKind, tuple[type[Event], Callable[[Notice], Event]]]] = {
     NoticeKind.CONNECT_REFUSED: (ConnectRefused, _connect_refused),
@@ -365,6 +406,16 @@ _ROWS: Final[dict[NoticeKind, tuple[type[Event], Callable[[Notice], Event]]]] = 
         _numbered(MessageConfirmed, _client, None, "packet_id", "packet_type", "reason_code"),
     ),
     NoticeKind.PING_RECEIVED: (PingReceived, _numbered(PingReceived, _client)),
+    NoticeKind.PERSISTENT_FANOUT_LIMITED: (
+        PersistentFanoutLimited,
+        _numbered(PersistentFanoutLimited, _tenant, "topic", "limit"),
+    ),
+    NoticeKind.PERSISTENT_FANOUT_BYTES_LIMITED: (
+        PersistentFanoutBytesLimited,
+        _numbered(PersistentFanoutBytesLimited, _tenant, "topic", "limit"),
+    ),
+    NoticeKind.MESSAGE_DROPPED: (MessageDropped, _message_dropped),
+    NoticeKind.RETAINED_MATCHED: (RetainedMatched, _numbered(RetainedMatched, _client, "topic_filter", "count")),
     NoticeKind.PUBLISH_RATE_EXCEEDED: (
         PublishRateExceeded,
         _numbered(PublishRateExceeded, _client, None, "limit"),

@@ -1,7 +1,7 @@
 """See arguments.pxd."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, uint8_t, uint16_t
 from libc.string cimport memset
 
 from rookery.core.permissions.rule_set cimport Permissions, RuleSet, rule_set_acquire
@@ -94,6 +94,10 @@ cdef void compile_settings(object settings, Settings *out) except *:
     out.max_topic_filters_per_inbox = settings.max_topic_filters_per_inbox
     out.max_shared_group_members = settings.max_shared_group_members
     out.max_group_fanout = settings.max_group_fanout
+    out.max_persistent_fanout = settings.max_persistent_fanout
+    out.max_persistent_fanout_bytes = settings.max_persistent_fanout_bytes
+    out.limits_persistent_fanout = (
+        settings.max_persistent_fanout < INT32_MAX or settings.max_persistent_fanout_bytes < INT64_MAX)
     out.max_last_will_bytes = settings.max_last_will_bytes
     out.max_user_payload_bytes = settings.max_user_payload_bytes
     out.max_session_expiry_seconds = settings.max_session_expiry_seconds

@@ -32,8 +32,8 @@ cdef struct Inbox:
 cdef int inbox_push(Inbox *inbox, const Delivery *delivery) noexcept nogil
 # The oldest goes to out with all that it owns; 0 when the inbox is empty.
 cdef bint inbox_pop(Inbox *inbox, Delivery *out) noexcept nogil
-# Make room: the oldest QoS 0 delivery goes. 0 when there is none.
-cdef bint inbox_drop_oldest_qos0(Inbox *inbox) noexcept nogil
+# The oldest QoS 0 delivery, for inbox_drop; NULL when there is none.
+cdef Delivery *inbox_oldest_qos0(Inbox *inbox) noexcept nogil
 # What is place places behind the oldest, 0 to length - 1; NULL when it was dropped.
 cdef Delivery *inbox_at(Inbox *inbox, uint32_t place) noexcept nogil
 cdef void inbox_drop(Inbox *inbox, Delivery *delivery) noexcept nogil

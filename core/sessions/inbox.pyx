@@ -78,17 +78,16 @@ cdef bint inbox_pop(Inbox *inbox, Delivery *out) noexcept nogil:
     return False
 
 
-cdef bint inbox_drop_oldest_qos0(Inbox *inbox) noexcept nogil:
+cdef Delivery *inbox_oldest_qos0(Inbox *inbox) noexcept nogil:
     cdef Delivery *delivery
     if inbox.qos0_count == 0:
-        return False
+        return NULL
     while inbox.qos0_from < inbox.length:
         delivery = &inbox.ring[(inbox.first + inbox.qos0_from) & (inbox.capacity - 1)]
-        inbox.qos0_from += 1
         if delivery.message != NULL and delivery.qos == 0:
-            inbox_drop(inbox, delivery)
-            return True
-    return False
+            return delivery
+        inbox.qos0_from += 1
+    return NULL
 
 
 cdef Delivery *inbox_at(Inbox *inbox, uint32_t place) noexcept nogil:

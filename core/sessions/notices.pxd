@@ -46,6 +46,8 @@ cdef enum NoticeKind:
     NOTICE_PING_RECEIVED = 23
     # Of all tenants again.
     NOTICE_PUBLISH_RATE_EXCEEDED = 24  # limit, messages per second
+    NOTICE_PERSISTENT_FANOUT_LIMITED = 25  # limit; topic
+    NOTICE_PERSISTENT_FANOUT_BYTES_LIMITED = 26  # limit; topic
 
 cdef enum NoticeConnectFlag:
     NOTICE_CLEAN_START = 1

@@ -1,6 +1,6 @@
 """Matching a publication against a tenant's topic filters and handing it out to the sessions of this shard."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 from rookery.core.sessions.message cimport Publication
 from rookery.core.sessions.state cimport Membership, SharedGroup, Tenant, World
@@ -11,6 +11,10 @@ cdef struct Outcome:
     uint32_t matched       # sessions on this shard, shared groups counted once
     uint32_t queued        # of these: in an outbox or inbox
     uint32_t dropped
+    uint8_t is_limited     # something bounds the sessions that it may reach, see fanout.pxd
+    uint8_t is_limit_noticed
+    uint32_t persistent    # where it is limited: persistent sessions that it reached, and bytes that it took there
+    uint64_t persistent_bytes
     uint32_t groups        # shared groups that it reached: MaxGroupFanout bounds them
     uint64_t other_shards  # bit s: shard s has routes that match too; the caller hands the message over
 

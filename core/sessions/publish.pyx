@@ -8,6 +8,7 @@ publication has met it before, and where its target stands. Both ways cost O(rou
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
 
+from rookery.core.sessions.fanout cimport fanout_allows, fanout_begin
 from rookery.core.sessions.groups cimport group_pick
 from rookery.core.sessions.memberships cimport errand_put, membership_acquire, membership_drop
 from rookery.core.sessions.message cimport Message, Publication, message_release, publication_keep
@@ -44,6 +45,8 @@ cdef inline void _deliver_route(Publication *publication, const Route *route, Ou
         if route.flags & HAS_SUBSCRIPTION_ID:
             subscription_id = session.subscriptions[route.subscription_index].subscription_id
             id_count = 1
+    if outcome.is_limited and not fanout_allows(session, publication, outcome):
+        return
     _count(outcome, session_deliver(
         session, publication,
         route.qos if route.qos < publication.qos else publication.qos,
@@ -92,6 +95,9 @@ cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *o
 cdef void membership_deliver(Membership *membership, Publication *publication, Outcome *outcome) noexcept nogil:
     cdef Session *session = membership.session
     cdef Subscription *subscription = &session.subscriptions[membership.place]
+    fanout_begin(session.tenant, outcome)
+    if outcome.is_limited and not fanout_allows(session, publication, outcome):
+        return
     publication.shared_place = membership.place + 1
     _count(outcome, session_deliver(
         session, publication,
@@ -189,6 +195,8 @@ cdef void _deliver_target(World *world, Publication *publication, Target *target
     cdef uint32_t count = target.id_count
     cdef uint32_t link = target.id_first
     cdef uint32_t index
+    if outcome.is_limited and not fanout_allows(target.session, publication, outcome):
+        return
     if count > _IDS_ON_STACK:
         ids = <uint32_t *> malloc(count * sizeof(uint32_t))
         if ids == NULL:
@@ -225,6 +233,7 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
         world.recent_publisher = 0
     if entry == NULL or entry.count == 0:
         return
+    fanout_begin(tenant, outcome)
     for index in range(entry.count):
         routes = routes_of(&tenant.routes, entry.ids[index])
         if routes != NULL and routes.count > 0:

@@ -7,6 +7,7 @@ from rookery.core.permissions.rule_set cimport (
     ACTION_PUBLISH, ACTION_SUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, RuleAction, RuleSet,
     rule_set_check, rule_set_release,
 )
+from rookery.core.sessions.drops cimport DROP_NOT_AUTHORIZED, drop_kept
 from rookery.core.sessions.inbox cimport Delivery, inbox_at, inbox_drop
 from rookery.core.sessions.inflight cimport (
     PUBACK_DUE, PUBREC_DUE, InflightSlot, inflight_received, inflight_remove,
@@ -86,11 +87,13 @@ cdef uint32_t _drop_sent(Session *session) noexcept nogil:
         following = slot.next
         if slot.message != NULL and not _is_readable(session, slot.message):
             if slot.state == PUBACK_DUE:
+                drop_kept(session, slot.message, 1, DROP_NOT_AUTHORIZED)
                 inflight_remove(&session.inflight, packet_id)
                 if session.is_written:
                     journal_settled(session, packet_id)
                 count += 1
             elif slot.state == PUBREC_DUE:
+                drop_kept(session, slot.message, 2, DROP_NOT_AUTHORIZED)
                 # The client may have it and remember its identifier, which is free again only after PUBCOMP: the
                 # exchange goes on with PUBREL.
                 inflight_received(&session.inflight, packet_id)
@@ -117,10 +120,9 @@ cdef uint32_t session_drop_unreadable(Session *session) noexcept nogil:
             continue
         if delivery.qos > 0 and session.is_written:
             journal_dropped(session, kept)
+        drop_kept(session, delivery.message, delivery.qos, DROP_NOT_AUTHORIZED)
         inbox_drop(&session.inbox, delivery)
         count += 1
     if session.link == NULL:
         count += _drop_sent(session)
-    session.dropped_messages += count
-    session.tenant.counters.messages_dropped += count
     return count

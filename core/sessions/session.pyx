@@ -6,8 +6,12 @@ from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.permissions.rule_set cimport rule_set_release
 from rookery.core.sessions.aliases cimport aliases_take_back, aliases_use
+from rookery.core.sessions.drops cimport (
+    DROP_NO_MEMORY, DROP_OVERFLOW, DROP_OVERFLOW_OLDEST, DROP_RETRIES_EXHAUSTED, DROP_TOO_LARGE, DropReason, drop_kept,
+    drop_publication, notice_expired,
+)
 from rookery.core.sessions.inbox cimport (
-    Delivery, delivery_clear, inbox_clear, inbox_drop_oldest_qos0, inbox_pop, inbox_push,
+    Delivery, delivery_clear, inbox_clear, inbox_drop, inbox_oldest_qos0, inbox_pop, inbox_push,
 )
 from rookery.core.sessions.inflight cimport (
     NO_PACKET_ID, PUBACK_DUE, PUBCOMP_DUE, PUBREC_DUE, InflightSlot, inflight_add, inflight_clear, inflight_find,
@@ -339,9 +343,9 @@ cdef inline bint _is_window_open(const Session *session, const Link *link) noexc
     )
 
 
-cdef inline void _count_drop(Session *session) noexcept nogil:
-    session.dropped_messages += 1
-    session.tenant.counters.messages_dropped += 1
+cdef inline DropReason _write_failure(int result) noexcept nogil:
+    """Why _write failed."""
+    return DROP_TOO_LARGE if result == 1 else DROP_NO_MEMORY
 
 
 cdef uint32_t *_copy_ids(const uint32_t *subscription_ids, uint32_t count) noexcept nogil:
@@ -352,8 +356,10 @@ cdef uint32_t *_copy_ids(const uint32_t *subscription_ids, uint32_t count) noexc
     return copy
 
 
-cdef DeliveryResult _drop(Session *session, bint has_waited) noexcept nogil:
-    _count_drop(session)
+cdef DeliveryResult _drop(
+    Session *session, const Publication *publication, uint8_t qos, DropReason reason, bint has_waited
+) noexcept nogil:
+    drop_publication(session, publication, qos, reason)
     if has_waited and session.is_written:
         journal_dropped(session, 0)
     return DELIVERY_DROPPED
@@ -367,26 +373,26 @@ cdef DeliveryResult _send_qos12(
     cdef Message *message = NULL
     cdef uint32_t *ids = NULL
     cdef uint16_t packet_id
+    cdef int result
     # A session that ends with its connection never sends again, so it need not keep what it sent, unless another
     # member of a shared group is to get it then.
     if session.is_persistent or session.is_resending or (publication.shared_place != 0 and qos == 1):
         message = publication_keep(publication)
         if message == NULL:
-            return _drop(session, has_waited)
+            return _drop(session, publication, qos, DROP_NO_MEMORY, has_waited)
         if subscription_id_count > 0:
             ids = _copy_ids(subscription_ids, subscription_id_count)
     packet_id = inflight_add(&session.inflight, message, ids, qos, retain)
     if packet_id == NO_PACKET_ID:
         message_release(message)
         free(ids)
-        return _drop(session, has_waited)
+        return _drop(session, publication, qos, DROP_NO_MEMORY, has_waited)
     session.inflight.slots[packet_id - 1].shared_place = publication.shared_place
-    if _write(
-        session, link, publication, qos, retain, 0, packet_id, subscription_ids, subscription_id_count
-    ) != 0:
+    result = _write(session, link, publication, qos, retain, 0, packet_id, subscription_ids, subscription_id_count)
+    if result != 0:
         # Too large for this client: as if it had been delivered [MQTT-3.1.2-25].
         inflight_remove(&session.inflight, packet_id)
-        return _drop(session, has_waited)
+        return _drop(session, publication, qos, _write_failure(result), has_waited)
     if session.is_written:
         if has_waited:
             journal_sent(session, packet_id)
@@ -405,16 +411,20 @@ cdef DeliveryResult _put_into_inbox(
 ) noexcept nogil:
     cdef const Settings *settings = &session.tenant.settings
     cdef Delivery delivery
+    cdef Delivery *oldest
     cdef bint is_full
     if qos == 0:
         is_full = session.inbox.qos0_count >= settings.session_inbox_size
-        if is_full and settings.qos0_drop_oldest and inbox_drop_oldest_qos0(&session.inbox):
-            _count_drop(session)
-            is_full = False
+        if is_full and settings.qos0_drop_oldest:
+            oldest = inbox_oldest_qos0(&session.inbox)
+            if oldest != NULL:
+                drop_kept(session, oldest.message, 0, DROP_OVERFLOW_OLDEST)
+                inbox_drop(&session.inbox, oldest)
+                is_full = False
     else:
         is_full = session.inbox.qos12_count >= settings.session_inbox_size
     if is_full or session.inbox.kept_bytes >= INBOX_LIMIT_BYTES:
-        _count_drop(session)
+        drop_publication(session, publication, qos, DROP_OVERFLOW)
         return DELIVERY_DROPPED
     delivery.qos = qos
     delivery.retain = retain
@@ -422,13 +432,13 @@ cdef DeliveryResult _put_into_inbox(
     delivery.subscription_ids = NULL
     delivery.message = publication_keep(publication)
     if delivery.message == NULL:
-        _count_drop(session)
+        drop_publication(session, publication, qos, DROP_NO_MEMORY)
         return DELIVERY_DROPPED
     if subscription_id_count > 0:
         delivery.subscription_ids = _copy_ids(subscription_ids, subscription_id_count)
     if inbox_push(&session.inbox, &delivery) != 0:
         delivery_clear(&delivery)
-        _count_drop(session)
+        drop_publication(session, publication, qos, DROP_NO_MEMORY)
         return DELIVERY_DROPPED
     if session.is_written and qos > 0:
         journal_queued(session, publication, qos, retain, 0, subscription_ids, subscription_id_count)
@@ -440,7 +450,9 @@ cdef DeliveryResult session_deliver(
     uint32_t subscription_id_count
 ) noexcept nogil:
     cdef Link *link = session.link
+    cdef int result
     if publication.expires_at_ms != NEVER and publication.expires_at_ms <= session.tenant.world.now_ms:
+        notice_expired(session, publication, qos)
         return DELIVERY_SKIPPED
     if link == NULL:
         if not session.is_persistent:
@@ -450,10 +462,12 @@ cdef DeliveryResult session_deliver(
         if session.inbox.qos0_count > 0:
             # What waited while the client was away goes first.
             return _put_into_inbox(session, publication, 0, retain, subscription_ids, subscription_id_count)
-        if link.outbox.size > OUTBOX_LIMIT_BYTES or _write(
-            session, link, publication, 0, retain, 0, 0, subscription_ids, subscription_id_count
-        ) != 0:
-            _count_drop(session)
+        if link.outbox.size > OUTBOX_LIMIT_BYTES:
+            drop_publication(session, publication, 0, DROP_OVERFLOW)
+            return DELIVERY_DROPPED
+        result = _write(session, link, publication, 0, retain, 0, 0, subscription_ids, subscription_id_count)
+        if result != 0:
+            drop_publication(session, publication, 0, _write_failure(result))
             return DELIVERY_DROPPED
         return DELIVERY_QUEUED
     if session_has_waiting(session) or not _is_window_open(session, link):
@@ -490,10 +504,11 @@ cdef int _resend(Session *session, Link *link, uint16_t packet_id) noexcept nogi
         NULL if slot.subscription_ids == NULL else slot.subscription_ids + 1,
         0 if slot.subscription_ids == NULL else slot.subscription_ids[0],
     )
+    if result == 1:
+        drop_publication(session, &publication, 1 if slot.state == PUBACK_DUE else 2, DROP_TOO_LARGE)
     publication_end(&publication)
     if result == 1:
         _settle(session, packet_id)
-        _count_drop(session)
         return 0
     return result
 
@@ -505,6 +520,7 @@ cdef void session_pump(Session *session) noexcept nogil:
     cdef const uint32_t *ids
     cdef uint32_t id_count
     cdef uint16_t packet_id
+    cdef int result
     if link == NULL:
         return
     while session.inflight.resume_from != 0:
@@ -523,10 +539,14 @@ cdef void session_pump(Session *session) noexcept nogil:
             publication.shared_place = delivery.shared_place
             if delivery.qos > 0:
                 _send_qos12(session, link, &publication, delivery.qos, delivery.retain, ids, id_count, True)
-            elif _write(session, link, &publication, 0, delivery.retain, 0, 0, ids, id_count) != 0:
-                _count_drop(session)
-        elif delivery.qos > 0 and session.is_written:
-            journal_dropped(session, 0)
+            else:
+                result = _write(session, link, &publication, 0, delivery.retain, 0, 0, ids, id_count)
+                if result != 0:
+                    drop_publication(session, &publication, 0, _write_failure(result))
+        else:
+            notice_expired(session, &publication, delivery.qos)
+            if delivery.qos > 0 and session.is_written:
+                journal_dropped(session, 0)
         publication_end(&publication)
         delivery_clear(&delivery)
 
@@ -556,8 +576,9 @@ cdef void _resend_overdue(Session *session, uint32_t resends_maximum) noexcept n
         # What was sent before the tenant asked for resending may not have been kept.
         if inflight_tick(slot) and (slot.message != NULL or slot.state == PUBCOMP_DUE):
             if slot.resend_count >= resends_maximum:
+                drop_kept(
+                    session, slot.message, 1 if slot.state == PUBACK_DUE else 2, DROP_RETRIES_EXHAUSTED)
                 _settle(session, packet_id)
-                _count_drop(session)
             else:
                 if slot.resend_count < RESEND_COUNT_MAXIMUM:
                     slot.resend_count += 1

@@ -1,6 +1,6 @@
 """The settings of a tenant as the core reads them; rookery.core.settings.TenantSettings is where they come from."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from rookery.core.topics.names cimport TopicLimits
 
 
@@ -26,6 +26,9 @@ cdef struct Settings:
     uint32_t max_topic_filters_per_inbox  # per session
     uint32_t max_shared_group_members
     uint32_t max_group_fanout             # shared groups that one publication reaches
+    uint32_t max_persistent_fanout        # persistent sessions that one publication reaches
+    uint64_t max_persistent_fanout_bytes  # of one publication, all that it puts into persistent sessions
+    uint8_t limits_persistent_fanout      # one of the two is not the highest number
     uint32_t max_last_will_bytes
     uint32_t max_user_payload_bytes       # also announced as Maximum Packet Size
     uint32_t max_session_expiry_seconds

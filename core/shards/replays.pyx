@@ -7,9 +7,11 @@ from libc.string cimport memcpy
 from rookery.core.sessions.message cimport (
     Message, Publication, message_acquire, message_release, message_share, publication_end, publication_of,
 )
+from rookery.core.sessions.notices cimport NOTICE_RETAINED_MATCHED
 from rookery.core.sessions.retain cimport Retained
 from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_deliver
 from rookery.core.sessions.state cimport Session, SharedTenant, Tenant
+from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.registry cimport home_shard
 from rookery.core.shards.state cimport (
@@ -54,9 +56,11 @@ cdef int replay_begin(
     cdef Replay *replay
     if is_home and tenant.retained == NULL:
         return 0
-    replay = <Replay *> calloc(1, sizeof(Replay))
+    replay = <Replay *> calloc(1, sizeof(Replay) + topic_filter.size)
     if replay == NULL:
         return -1
+    replay.filter_size = <uint32_t> topic_filter.size
+    memcpy(<uint8_t *> replay + sizeof(Replay), topic_filter.data, topic_filter.size)
     shard.last_replay += 1
     replay.number = shard.last_replay
     replay.session = session
@@ -135,9 +139,18 @@ cdef void _deliver(Replay *replay, Message *message) noexcept nogil:
         session_deliver(
             replay.session, &publication, replay.qos if replay.qos < publication.qos else publication.qos, 1,
             &replay.subscription_id, replay.subscription_id != 0)
+        replay.sent += 1
     publication_end(&publication)
     if replay.limit != UINT32_MAX:
         replay.limit -= 1
+
+
+cdef void _notice_matched(Shard *shard, const Replay *replay) noexcept nogil:
+    cdef Bytes topic_filter
+    if replay.sent > 0 and is_noticed(&shard.world, NOTICE_RETAINED_MATCHED):
+        topic_filter.data = <const uint8_t *> replay + sizeof(Replay)
+        topic_filter.size = replay.filter_size
+        notice_session(replay.session, NOTICE_RETAINED_MATCHED, absent(), topic_filter, replay.sent, 0, 0, 0)
 
 
 cdef bint _step_one(Shard *shard, Replay *replay, uint32_t *budget) noexcept nogil:
@@ -183,6 +196,7 @@ cdef void replays_step(Shard *shard) noexcept nogil:
         replay = place[0]
         if _step_one(shard, replay, &budget):
             place[0] = replay.next
+            _notice_matched(shard, replay)
             _end(shard, replay)
             continue
         if budget == 0:

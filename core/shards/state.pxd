@@ -178,6 +178,8 @@ cdef struct Replay:            # retained messages on their way to a new subscri
     uint8_t no_local
     uint8_t is_awaiting        # a batch has been asked for by mail
     uint8_t is_done            # the walk is over: what is in the batch is the last
+    uint32_t sent              # messages that were handed to the session
+    uint32_t filter_size       # bytes of the topic filter, which follows the struct
     uint32_t batch_next
     uint32_t batch_count
     Message *batch[64]         # REPLAY_BATCH; one reference each
