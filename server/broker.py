@@ -31,14 +31,16 @@ from rookery.core.events import (
     ShardStatistics,
     ShardStopped,
 )
+from rookery.core.permissions.rule_set import Permissions
 from rookery.core.settings import TenantSettings
 from rookery.core.topics.names import TopicRules
 
 from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
 from .auth.accounts import Accounts
-from .auth.authenticator import Authenticator, EnhancedAuthenticator
-from .auth.opening import OpenedAuthenticators, Reloadable, open_authenticators
+from .auth.authenticator import Admitted, Authenticator, EnhancedAuthenticator
+from .auth.claimed_rules import ClaimedRules
+from .auth.opening import OpenedAuthenticators, Reloadable, claimed_rules_of, open_authenticators
 from .auth.passwords import PasswordVerifier
 from .commands import Command, for_each_shard
 from .config import Config, MqttSection
@@ -48,6 +50,7 @@ from .listeners import address_of, open_listener
 from .log import get_logger
 from .nurseries import only_error
 from .permissions import PersistentRules, RulePermissions, open_permissions
+from .permissions.providers import ProvidedPermissions
 from .plugins.host import PluginHost, open_plugins
 from .plugins.tenant_settings import ProvidedSettings
 from .replies import Answer, Replies
@@ -125,8 +128,11 @@ class Broker:
             config.authentication,
             enhanced_authenticators,
             permission_source=permissions,
-            grants_on_error=lambda tenant_id: settings.of(tenant_id).by_pass_perm_check_error,
+            grants_on_error=self._grants_on_error,
         )
+        self._rule_providers = list(opened.rule_providers)
+        if plugins is not None and plugins.has_permission_providers:
+            self._rule_providers.insert(0, partial(_provide_rules, plugins, claimed_rules_of(config)))
         self._listener = listener
         self._listeners = dict(listeners or {})  # beside it, by the names that the configuration gives them
         self.addresses = {name: address_of(each) for name, each in self._listeners.items()}
@@ -184,6 +190,10 @@ class Broker:
 
         answers = await self._ask(for_each_shard(self._engine.statistics, self._engine.shard_count))
         return tuple(answer for answer in answers if isinstance(answer, ShardStatistics))
+
+    def _grants_on_error(self, tenant_id: str) -> bool:
+        """Does a check of permissions that fails let in?"""
+        return self.settings_of(tenant_id).by_pass_perm_check_error
 
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant."""
@@ -254,6 +264,9 @@ class Broker:
                     background.start_soon(provided.refresh, host.refresh_s)
                 if host.has_balancers:
                     doorkeepers.append(host.balance)
+                if self._rule_providers:
+                    provided_rules = ProvidedPermissions(self._rule_providers, self._grants_on_error)
+                    doorkeepers.append(provided_rules.admit)
                 self.admission.doorkeepers = tuple(doorkeepers)
                 async with trio.open_nursery() as collecting:
                     for collector in host.collectors:
@@ -457,6 +470,13 @@ async def open_broker(
                     yield broker
                 finally:
                     broker._stop()
+
+
+async def _provide_rules(
+    plugins: PluginHost, compiler: ClaimedRules, request: ConnectRequested, admitted: Admitted
+) -> Permissions | None:
+    rules = await plugins.provide_rules(request, admitted)
+    return None if rules is None else compiler.compile_rules(rules)
 
 
 async def _insist(command: Callable[[], object]) -> None:

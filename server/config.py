@@ -33,7 +33,7 @@ from .auth.urls import check_url
 MEMORY = "memory"
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
-AUTHENTICATORS = ("development", "password-file", "users", "jwt")  # that a chain may name
+AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out")  # that a chain may name
 
 KeyPath = tuple[str, ...]  # ("mqtt", "bind")
 SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
@@ -240,6 +240,21 @@ class JwtSection(Section):
         )
 
 
+class CallOutSection(Section):
+    """`[call_out]`, `[permission_call_out]`: a service that is asked over HTTP."""
+
+    url: str = Field(default="", description="where it is asked, by POST; https://, or http:// on this machine")
+    authorization: SecretStr = Field(
+        default=SecretStr(""), description="header Authorization of each request: `Bearer ...`; empty = none"
+    )
+    ca_file: str = Field(default="", description="authorities of its certificate, PEM; empty = those of the system")
+    timeout_s: float = Field(default=3.0, gt=0, description="for one answer; none in time has failed")
+    breaker_s: float = Field(default=10.0, gt=0, description="it is not asked for so long after 5 failures in a row")
+    connections_limit: int = Field(default=32, ge=1, le=1000, description="requests at once; more wait")
+    cache_s: float = Field(default=60.0, ge=0, description="an answer that lets in holds for so long; 0 = never again")
+    cache_limit: int = Field(default=100_000, ge=1, description="answers remembered; the oldest go first")
+
+
 class PluginSection(Section):
     """`[plugins.NAME]`: a plugin and how it is called."""
 
@@ -304,6 +319,8 @@ class Config(BaseSettings):
     shards: ShardsSection = ShardsSection()
     authentication: AuthenticationSection = AuthenticationSection()
     jwt: JwtSection = JwtSection()
+    call_out: CallOutSection = CallOutSection()
+    permission_call_out: CallOutSection = CallOutSection()
     permissions: PermissionsSection = PermissionsSection()
     log: LogSection = LogSection()
     settings: Defaults = PROFILES["default"]
@@ -396,6 +413,12 @@ class Config(BaseSettings):
             yield ("authentication", "password_file"), "has to name the file that password-file of the chain reads"
         if "jwt" in chain:
             yield from self._jwt_problems()
+        if "call-out" in chain and not self.call_out.url:
+            yield ("call_out", "url"), "has to say whom call-out of the chain asks"
+        for name, section in (("call_out", self.call_out), ("permission_call_out", self.permission_call_out)):
+            problem = check_url(section.url) if section.url else None
+            if problem is not None:
+                yield (name, "url"), problem
 
     def _jwt_problems(self) -> Iterator[tuple[KeyPath, str]]:
         shared = [algorithm for algorithm in self.jwt.algorithms if algorithm.startswith("HS")]

@@ -2,8 +2,9 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 
-from rookery.core.permissions.rule import Effect, InvalidRule
+from rookery.core.permissions.rule import Effect, InvalidRule, Rule
 from rookery.core.permissions.rule_set import Permissions
 from rookery.server.permissions.rules_file import parse_rule
 
@@ -21,7 +22,7 @@ class ClaimedRules:
     def __init__(self, *, default: Effect, disconnects: bool) -> None:
         self._default = default  # where none of them decides
         self._disconnects = disconnects
-        self._compiled: OrderedDict[str, Permissions] = OrderedDict()
+        self._compiled: OrderedDict[Hashable, Permissions] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._compiled)
@@ -36,9 +37,8 @@ class ClaimedRules:
         if len(rules) > RULES_MAXIMUM:
             raise InvalidRules(f"{len(rules)} rules, the limit is {RULES_MAXIMUM}")
         key = json.dumps(rules, sort_keys=True)
-        found = self._compiled.get(key)
+        found = self._recall(key)
         if found is not None:
-            self._compiled.move_to_end(key)
             return found
         parsed = []
         for number, rule in enumerate(rules, start=1):
@@ -46,7 +46,23 @@ class ClaimedRules:
                 parsed.append(parse_rule(rule))
             except (InvalidRule, UnicodeEncodeError) as error:
                 raise InvalidRules(f"rule {number}: {error}") from None
-        compiled = self._compiled[key] = Permissions(parsed, default=self._default, disconnects=self._disconnects)
+        return self._compile(key, parsed)
+
+    def compile_rules(self, rules: Sequence[Rule]) -> Permissions:
+        """As compile, for rules that are rules already. Raises InvalidRules."""
+        key = tuple(rules)
+        if len(key) > RULES_MAXIMUM:
+            raise InvalidRules(f"{len(key)} rules, the limit is {RULES_MAXIMUM}")
+        return self._recall(key) or self._compile(key, key)
+
+    def _recall(self, key: Hashable) -> Permissions | None:
+        found = self._compiled.get(key)
+        if found is not None:
+            self._compiled.move_to_end(key)
+        return found
+
+    def _compile(self, key: Hashable, rules: Sequence[Rule]) -> Permissions:
+        compiled = self._compiled[key] = Permissions(rules, default=self._default, disconnects=self._disconnects)
         if len(self._compiled) > SETS_REMEMBERED:
             self._compiled.popitem(last=False)
         return compiled

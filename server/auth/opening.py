@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,15 @@ import httpx
 import trio
 
 from rookery.core.permissions.rule import Effect
+from rookery.server.permissions.providers import CalledOutPermissions, Provider
 
 from .authenticator import Authenticator, EnhancedAuthenticator
+from .call_out import CallOut, open_call_out
+from .call_out_authenticator import CallOutAuthenticator
 from .chain import Link, chain_of
 from .claimed_rules import ClaimedRules
 from .development import DevelopmentAuthenticator
-from .fetching import fetch, tls_context
+from .fetching import NO_ENCODING, fetch, tls_context
 from .json_web_token import JwtAuthenticator
 from .key_set import SIZE_MAXIMUM, Key, KeySet, KeySetError, parse_key_set
 from .password_file import PasswordFileAuthenticator
@@ -28,7 +31,7 @@ from .scram import ConfiguredUsers, ScramAuthenticator, ScramUser, ScramUsers
 from .user_table import KnownUsers, TableScramUsers, UserTableAuthenticator
 
 if TYPE_CHECKING:  # The configuration and the tables need to know credentials.
-    from rookery.server.config import Config, JwtSection
+    from rookery.server.config import CallOutSection, Config, JwtSection
     from rookery.server.store import Store
 
 PLUGIN_PREFIX = "plugin:"
@@ -51,6 +54,7 @@ class OpenedAuthenticators:
     links: list[Link] = field(default_factory=list)
     scram_users: list[ScramUsers] = field(default_factory=list)
     enhanced: tuple[EnhancedAuthenticator, ...] = ()
+    rule_providers: list[Provider] = field(default_factory=list)
     reloadables: dict[str, Reloadable] = field(default_factory=dict)  # by what they read: `passwords`
 
     @property
@@ -77,6 +81,11 @@ async def open_authenticators(
     async with AsyncExitStack() as stack:
         for name in section.chain if with_chain else ():
             await _open_link(name, config, store, find_plugin, opened, stack)
+        if config.permission_call_out.url:
+            service = await stack.enter_async_context(_open_call_out(config.permission_call_out))
+            called_out = CalledOutPermissions(service, claimed_rules_of(config))
+            opened.rule_providers.append(called_out.provide)
+            opened.reloadables["permission_call_out"] = called_out
         if opened.scram_users:
             opened.enhanced = (ScramAuthenticator(AllScramUsers(opened.scram_users), decoy_secret=secret),)
         yield opened
@@ -104,23 +113,45 @@ async def _open_link(
         opened.reloadables["users"] = table
         opened.scram_users.append(TableScramUsers(known))
     elif name == "jwt":
-        tokens = await _open_jwt(config.jwt, _claimed_rules(config), stack)
+        tokens = await _open_jwt(config.jwt, claimed_rules_of(config), stack)
         opened.links.append(tokens)
         opened.reloadables["keys"] = tokens
+    elif name == "call-out":
+        asked = CallOutAuthenticator(
+            await stack.enter_async_context(_open_call_out(config.call_out)), claimed_rules_of(config)
+        )
+        opened.links.append(asked)
+        opened.reloadables["call_out"] = asked
     else:
         opened.links.append(find_plugin(name.removeprefix(PLUGIN_PREFIX)))
 
 
-def _claimed_rules(config: "Config") -> ClaimedRules:
+def claimed_rules_of(config: "Config") -> ClaimedRules:
+    """What compiles the rules that come with clients."""
     section = config.permissions
     return ClaimedRules(default=Effect(section.default), disconnects=section.denied_publish == "disconnect")
+
+
+def _open_call_out(section: "CallOutSection") -> AbstractAsyncContextManager[CallOut]:
+    return open_call_out(
+        section.url,
+        authorization=section.authorization.get_secret_value(),
+        ca_file=section.ca_file,
+        timeout_s=section.timeout_s,
+        breaker_s=section.breaker_s,
+        cache_s=section.cache_s,
+        cache_limit=section.cache_limit,
+        connections_limit=section.connections_limit,
+    )
 
 
 async def _open_jwt(section: "JwtSection", rules: ClaimedRules, stack: AsyncExitStack) -> JwtAuthenticator:
     """Keys of a file have to be there; those of a URL may come later, and clients are refused until then."""
     keys: KeySet | None = None
     if section.keys_are_remote:
-        client = await stack.enter_async_context(httpx.AsyncClient(verify=tls_context(section.ca_file)))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(verify=tls_context(section.ca_file), headers=NO_ENCODING, trust_env=False)
+        )
         read = partial(fetch, client, section.keys, timeout_s=section.timeout_s, size_maximum=SIZE_MAXIMUM)
         keys = KeySet(section.keys, read, section.algorithms, refresh_s=section.refresh_s)
         with suppress(KeySetError):  # It is in the log.

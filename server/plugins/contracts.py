@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from rookery.core.permissions.rule import Rule
 from rookery.server.auth.authenticator import Authenticator, EnhancedAuthenticator
 from rookery.server.events import Event
 
@@ -52,6 +53,18 @@ class SettingProvider(Protocol):
 
 
 @runtime_checkable
+class PermissionProvider(Protocol):
+    """Has permission rules for clients whose authenticator gave none."""
+
+    async def provide_rules(self, client: Client) -> Sequence[Rule] | None:
+        """The rules of a client, 1000 at most; None: the next provider may know, and at last file and database.
+
+        Asked for each client that was admitted. When the call fails, the tenant's ByPassPermCheckError decides.
+        """
+        ...
+
+
+@runtime_checkable
 class EventCollector(Protocol):
     """Is told what happens."""
 
@@ -74,4 +87,11 @@ class ClientBalancer(Protocol):
         ...
 
 
-POINTS: tuple[type, ...] = (Authenticator, EnhancedAuthenticator, SettingProvider, EventCollector, ClientBalancer)
+POINTS: tuple[type, ...] = (
+    Authenticator,
+    EnhancedAuthenticator,
+    PermissionProvider,
+    SettingProvider,
+    EventCollector,
+    ClientBalancer,
+)

@@ -3,7 +3,7 @@
 open_plugins -- one PluginLoop and Guard per section of the configuration
   |-- EventCollector: a task that brings it the events of its stream
   |-- SubBroker: an MQTT client inside the broker, see sub_brokers.py
-  |-- SettingProvider, ClientBalancer: asked by admission, in the order of the configuration
+  |-- SettingProvider, ClientBalancer, PermissionProvider: asked by admission, in the order of the configuration
   |-- EnhancedAuthenticator: asked for clients whose CONNECT names one of its methods, see exchange.py
   `-- AuthProvider: found by its name by the chain of authenticators
 """
@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from rookery.core.events import ConnectRequested
+from rookery.core.permissions.rule import Rule
 from rookery.core.wire.spec import ReasonCode
 from rookery.server.auth.authenticator import Admitted, Authenticator, Decision, EnhancedAuthenticator, Refused
 from rookery.server.config import PluginSection
@@ -24,7 +25,15 @@ from rookery.server.event_bus import EventBus, EventStream
 from rookery.server.events import Event
 from rookery.server.log import get_logger
 
-from .contracts import POINTS, Client, ClientBalancer, EventCollector, SettingProvider, SettingValues
+from .contracts import (
+    POINTS,
+    Client,
+    ClientBalancer,
+    EventCollector,
+    PermissionProvider,
+    SettingProvider,
+    SettingValues,
+)
 from .exchange import GuardedEnhancedAuthenticator
 from .guard import Guard, PluginCounters, PluginFailed
 from .loading import PluginError, find_factory, make_plugin
@@ -65,6 +74,7 @@ class PluginHost:
         self.plugins = tuple(plugins)
         self._setting_providers = self._serving(SettingProvider)
         self._balancers = self._serving(ClientBalancer)
+        self._permission_providers = self._serving(PermissionProvider)
         self.collectors = self._serving(EventCollector)
         self._streams: dict[str, EventStream] = {}
 
@@ -131,14 +141,7 @@ class PluginHost:
 
     async def balance(self, request: ConnectRequested, admitted: Admitted) -> Decision:
         """Whether an admitted client may stay: the first redirect of a balancer refuses it, a failure lets it stay."""
-        client = Client(
-            admitted.tenant_id,
-            admitted.user_id,
-            request.client_id,
-            request.protocol_version,
-            request.peer,
-            admitted.attributes,
-        )
+        client = _client_of(request, admitted)
         for plugin in self._balancers:
             try:
                 redirect = await plugin.guard.call("ClientBalancer", partial(plugin.instance.balance, client))
@@ -148,6 +151,20 @@ class PluginHost:
                 reason_code = ReasonCode.SERVER_MOVED if redirect.is_permanent else ReasonCode.USE_ANOTHER_SERVER
                 return Refused(reason_code, server_reference=redirect.server_reference)
         return admitted
+
+    @property
+    def has_permission_providers(self) -> bool:
+        return bool(self._permission_providers)
+
+    async def provide_rules(self, request: ConnectRequested, admitted: Admitted) -> Sequence[Rule] | None:
+        """The rules that the first provider has for a client; None when none has. Raises PluginFailed."""
+        client = _client_of(request, admitted)
+        for plugin in self._permission_providers:
+            ask = partial(plugin.instance.provide_rules, client)
+            rules: Sequence[Rule] | None = await plugin.guard.call("PermissionProvider", ask)
+            if rules is not None:
+                return rules
+        return None
 
     async def collect(
         self, plugin: Plugin, bus: EventBus, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -163,6 +180,17 @@ class PluginHost:
                     await plugin.guard.call("EventCollector", partial(_collect_all, plugin.instance, batch))
                 except PluginFailed:
                     stream.dropped += len(batch)
+
+
+def _client_of(request: ConnectRequested, admitted: Admitted) -> Client:
+    return Client(
+        admitted.tenant_id,
+        admitted.user_id,
+        request.client_id,
+        request.protocol_version,
+        request.peer,
+        admitted.attributes,
+    )
 
 
 class GuardedAuthenticator:
