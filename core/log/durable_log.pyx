@@ -18,7 +18,7 @@ from rookery.core.log.format cimport (
 )
 from rookery.core.log.recovery cimport SCAN_DAMAGED, SCAN_STOPPED, SCAN_TORN, Scan, ScanVerdict, scan_segment
 from rookery.core.log.writer cimport (
-    log_add_segment, log_clear, log_drop_before, log_init, log_is_full, log_run, log_stop, log_submit,
+    LOG_SOURCES, log_add_segment, log_clear, log_drop_before, log_init, log_is_full, log_run, log_stop, log_submit,
 )
 from rookery.core.structures.atomics cimport atomic_load_u32, atomic_load_u64
 
@@ -49,6 +49,11 @@ class LogState:
     syncs: int
     failures: int
     error: int  # errno of what is wrong now; 0 = nothing
+
+
+def _check_source(source: int) -> None:
+    if not 0 <= source < LOG_SOURCES:
+        raise ValueError(f"source is {source}, allowed are 0 to {LOG_SOURCES - 1}")
 
 
 cdef int _collect(
@@ -151,10 +156,11 @@ cdef class DurableLog:
         return first_position + scan.end
 
     def _cut(self, segment: Segment, size: int) -> None:
-        if segment.size == size:
-            return
+        """Also what remains is synced: the process that wrote it may have ended before it could, and once there is a
+        segment behind this one nothing of it may be missing."""
         with segment.path.open("r+b") as file:
-            file.truncate(size)
+            if segment.size != size:
+                file.truncate(size)
             os.fsync(file.fileno())
 
     def recover(self) -> list[tuple[int, int, bytes]]:
@@ -203,6 +209,7 @@ cdef class DurableLog:
 
     def committed(self, source: int) -> int:
         """Number of the source's last batch that is committed; 0 = none."""
+        _check_source(source)
         return atomic_load_u64(&self.log.sources[source].committed)
 
     def fail(
@@ -227,6 +234,7 @@ cdef class RecordWriter:
     cdef uint32_t _source
 
     def __cinit__(self, log: DurableLog, source: int = 0) -> None:
+        _check_source(source)
         self._owner = log
         self._source = source
         batch_init(&self._batch, log_seed(log.log.id))

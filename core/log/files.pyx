@@ -1,6 +1,6 @@
 """See files.pxd."""
 
-from libc.errno cimport EINTR, ENOSYS, EOPNOTSUPP, errno
+from libc.errno cimport EINTR, EIO, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
@@ -81,6 +81,8 @@ cdef int _write_some(int descriptor, iovec *parts, uint32_t count, uint64_t offs
             if errno == EINTR:
                 continue
             return errno
+        if written == 0 and parts.iov_len > 0:
+            return EIO  # never seen of a regular file; asking again for ever would be worse
         offset += <uint64_t> written
         while count > 0 and <size_t> written >= parts.iov_len:
             written -= <ssize_t> parts.iov_len
@@ -133,4 +135,5 @@ cdef int file_finish(LogFiles *files, int descriptor, uint64_t size) noexcept no
 cdef int file_remove(LogFiles *files, uint64_t number) noexcept nogil:
     cdef char name[_NAME_SIZE]
     _name(number, name)
-    return 0 if unlinkat(files.folder, name, 0) == 0 else errno
+    # Names go one after the other on the disk as well: a segment without the one behind it would look like damage.
+    return 0 if unlinkat(files.folder, name, 0) == 0 and fsync(files.folder) == 0 else errno

@@ -114,6 +114,7 @@ cdef void log_clear(Log *log) noexcept nogil:
 
 cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept nogil:
     cdef LogChunk *chunk
+    cdef uint64_t number = batch.number
     cdef bint was_empty
     if batch.size == 0:
         return 0
@@ -127,7 +128,7 @@ cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept no
         return 0
     chunk.bytes = batch.bytes
     chunk.size = batch.size
-    chunk.number = batch.number
+    chunk.number = number
     chunk.source = source
     batch.bytes = NULL
     batch.size = 0
@@ -144,7 +145,8 @@ cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept no
     mutex_unlock(&log.mutex)
     if was_empty:
         pthread_cond_signal(&log.condition)
-    return chunk.number
+    # The chunk is the writer's since the mutex was given back, which may have freed it.
+    return number
 
 
 cdef bint log_is_full(Log *log) noexcept nogil:
@@ -179,6 +181,13 @@ cdef void _fail(Log *log, int error) noexcept nogil:
         log.descriptor = -1
         atomic_subtract_u64(&log.total_bytes, log.position - log.kept_position)
         log.segments[log.segment_count - 1].end_position = log.kept_position
+        # A disk that fails for hours would leave an empty file at each attempt.
+        if (
+            log.segments[log.segment_count - 1].first_position == log.kept_position
+            and file_remove(&log.files, log.segments[log.segment_count - 1].number) == 0
+        ):
+            log.segment_count -= 1
+            atomic_subtract_u64(&log.total_bytes, SEGMENT_HEADER_SIZE)
     while chunk != NULL:
         chunk.is_written = 0
         chunk = chunk.next
@@ -338,8 +347,11 @@ cdef bint _commit(Log *log) noexcept nogil:
                 numbers[chunk.source] = chunk.number
                 size += chunk.size
             chunk = chunk.next
-        if log.mode == SYNC_ALWAYS and not _sync(log):
-            return False
+        # After a failure SYNC_INTERVAL, too, believes the disk only when a sync goes well: writes that succeed into the
+        # page cache say nothing, and what cannot be synced piles up in memory.
+        if log.mode == SYNC_ALWAYS or log.mode == SYNC_INTERVAL and log.failing_since_ms != 0:
+            if not _sync(log):
+                return False
         if log.mode == SYNC_NEVER:
             _free_written(log)
             log.kept_position = log.position

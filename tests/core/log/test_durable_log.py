@@ -307,6 +307,57 @@ def test_failed_sync_is_never_believed_afterwards(tmp_path: Path) -> None:
     assert b"must not be lost" in second.read_bytes()
 
 
+@pytest.mark.parametrize("sync", ["always", "interval"])
+def test_nothing_is_committed_while_writing_succeeds_and_syncing_fails(tmp_path: Path, sync: str) -> None:
+    with running(tmp_path, sync=sync, interval_ms=1) as log:
+        writer = RecordWriter(log)
+        commit(log, writer, [(1, b"before")])
+        log.fail(errno.EIO, good_syncs=0)
+        writer.append(2, b"first to be hit")
+        writer.submit()
+        wait_until(lambda: log.state().failures >= 1)
+        committed = log.committed(0)  # an interval's write may have been told before its sync failed
+        for number in range(3):
+            writer.append(3, b"%d" % number)
+            writer.submit()
+        wait_until(lambda: log.state().failures >= 3)
+        assert log.committed(0) == committed
+        assert log.state().backlog_bytes > 0
+        log.fail(0)
+        wait_until(lambda: log.committed(0) == 5)
+        wait_until(lambda: log.state().error == 0)
+        assert log.state().backlog_bytes == 0
+    assert read(tmp_path) == [(1, b"before"), (2, b"first to be hit"), *((3, b"%d" % n) for n in range(3))]
+
+
+def test_disk_that_fails_for_long_leaves_no_trail_of_files(tmp_path: Path) -> None:
+    with running(tmp_path) as log:
+        writer = RecordWriter(log)
+        commit(log, writer, [(1, b"before")])
+        log.fail(errno.EIO, good_syncs=0)
+        writer.append(2, b"later")
+        writer.submit()
+        wait_until(lambda: log.state().failures >= 5)
+        assert len(list(tmp_path.glob("*.log"))) <= 2  # what was kept, and an attempt
+        log.fail(0)
+        wait_until(lambda: log.committed(0) == 2)
+        state = log.state()
+        assert state.segments == 2
+    files = sorted(tmp_path.glob("*.log"))
+    assert len(files) == 2
+    assert sum(file.stat().st_size for file in files) == state.total_bytes
+    assert read(tmp_path) == [(1, b"before"), (2, b"later")]
+
+
+def test_sources_out_of_range_are_refused(tmp_path: Path) -> None:
+    log = DurableLog(tmp_path)
+    for source in (-1, 64):
+        with pytest.raises(ValueError, match=f"source is {source}, allowed are 0 to 63"):
+            RecordWriter(log, source)
+        with pytest.raises(ValueError, match=f"source is {source}, allowed are 0 to 63"):
+            log.committed(source)
+
+
 @pytest.mark.parametrize("sync", ["interval", "never"])
 def test_other_modes_recover_from_a_full_disk(tmp_path: Path, sync: str) -> None:
     with running(tmp_path, sync=sync, interval_ms=1) as log:
