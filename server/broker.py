@@ -44,6 +44,7 @@ from .auth.opening import OpenedAuthenticators, Reloadable, claimed_rules_of, op
 from .auth.passwords import PasswordVerifier
 from .commands import Command, for_each_shard
 from .config import Config, MqttSection
+from .durable_data import DurableData, lock_directory, open_durable_data
 from .event_bus import EventBus
 from .events import event_of
 from .listeners import address_of, open_listener
@@ -108,6 +109,7 @@ class Broker:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
         self.server_id = engine.server_id
+        self.data = DurableData(None)  # the log, from when it has been read back
         self.store = store  # what administrators keep: users, rules, settings, API keys, bans, the audit log
         self._engine = engine
         settings = TenantSettingsBook(config.settings, engine.configure_tenant)
@@ -218,12 +220,13 @@ class Broker:
             return ("stopping",)
         if not self._is_serving:
             return ("starting",)
+        complaint = self.data.complaint()
         with trio.move_on_after(READY_TIMEOUT_S):
             try:
                 await self.statistics()
             except BrokerError as error:
                 return (str(error),)
-            return ()
+            return () if complaint is None else (complaint,)
         return (f"a shard has not answered for {READY_TIMEOUT_S:g} s",)
 
     def begin_stop(self) -> None:
@@ -419,8 +422,9 @@ async def open_broker(
     authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log, and
     reads neither environment nor file, except the rules and passwords that config names.
 
-    Raises ListenError, StoreError, PluginError, RulesFileError, PasswordFileError, KeySetError, FetchError, and
-    ShardFailed when a shard dies, which cancels the block. An error of the block leaves as itself, not in a group.
+    Raises ListenError, DataDirectoryError, LogError, StoreError, PluginError, RulesFileError, PasswordFileError,
+    KeySetError, FetchError, and ShardFailed when a shard dies, which cancels the block. An error of the block leaves as
+    itself, not in a group.
     """
     if config is None:
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))
@@ -431,6 +435,7 @@ async def open_broker(
                 name: stack.enter_context(open_listener(section.bind, section.backlog))
                 for name, section in config.listeners.items()
             }
+            stack.enter_context(lock_directory(config.data.directory))
             store = await stack.enter_async_context(open_store(config.data.directory))
             plugins = await stack.enter_async_context(open_plugins(config.plugins))
             permissions = await open_permissions(config.permissions, store.rules)
@@ -462,6 +467,7 @@ async def open_broker(
                 opened=opened,
             )
             stack.callback(broker._close)
+            broker.data = await stack.enter_async_context(open_durable_data(config.data, engine))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(broker._serve)
                 try:

@@ -144,9 +144,16 @@ class ApiSection(Section):
 
 
 class DataSection(Section):
-    """`[data]`: where sessions and retained messages are kept."""
+    """`[data]`: where sessions and retained messages are kept, and when what is written is on the disk."""
 
     dir: str = Field(default=MEMORY, min_length=1, description=f"directory of durable data, or {MEMORY!r} for none")
+    sync: Literal["always", "interval", "never"] = Field(
+        default="always", description="when an acknowledgement leaves: after the disk has it, or the kernel"
+    )
+    sync_interval_ms: int = Field(default=100, ge=1, le=60_000, description="with sync = 'interval': at the latest")
+    segment_size_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024**3, description="size of one file of the durable log"
+    )
 
     @property
     def is_memory(self) -> bool:

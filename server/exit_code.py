@@ -9,6 +9,7 @@ class ExitCode(IntEnum):
     OK = 0
     FAILURE = 1
     USAGE = 2
+    DATA = 65  # the durable log is damaged, or of a later version
     UNAVAILABLE = 69  # an address cannot be listened on, the admin database is locked
     PERMISSION = 77  # the operating system does not let us: a port below 1024, a file, a full disk
     CONFIG = 78

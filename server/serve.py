@@ -16,12 +16,15 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
+from rookery.core.log.errors import LogError
+
 from .address import Address
 from .auth.fetching import FetchError
 from .auth.key_set import KeySetError
 from .auth.password_file import PasswordFileError
 from .broker import Broker, ShardFailed, open_broker
 from .config import Config
+from .durable_data import DataDirectoryError, DataDirectoryInUse
 from .exit_code import ExitCode
 from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger
@@ -53,9 +56,11 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
         return _exit(error, ExitCode.UNAVAILABLE)
     except (RulesFileError, PasswordFileError, KeySetError, FetchError) as error:
         return _exit(error, ExitCode.PERMISSION if isinstance(error.__cause__, PermissionError) else ExitCode.CONFIG)
-    except StoreLocked as error:
+    except (DataDirectoryInUse, StoreLocked) as error:
         return _exit(error, ExitCode.UNAVAILABLE)
-    except StoreUnavailable as error:
+    except LogError as error:
+        return _exit(error, ExitCode.DATA)
+    except (DataDirectoryError, StoreUnavailable) as error:
         return _exit(error, ExitCode.PERMISSION)
     except StoreError as error:
         return _exit(error, ExitCode.CONFIG)
@@ -94,12 +99,9 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
 
 def _warn(config: Config) -> None:
     """Say at each start what an operator may not have meant."""
-    if not config.data.is_memory:
+    if config.data.is_memory:
         _log.warning(
-            "data_kept_in_memory",
-            dir=config.data.dir,
-            message="this version keeps sessions and retained messages in memory, they end with the process; only the "
-            "admin database is in the directory",
+            "data_kept_in_memory", message="sessions, retained messages and administrators' data end with the process"
         )
     if not all(bind.is_loopback for bind, _ in config.binds_that_ask_nobody.values()):
         _log.warning(
