@@ -7,7 +7,7 @@ once, all in order.
 """
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from support.packets import (
 )
 from support.process import Address, BrokerProcess, start_rookery
 
+AHEAD_LIMIT = 1000
 SESSION = {"clean_start": False, "session_expiry_interval": 3600}
 GONE = (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError, OSError, ExceptionGroup)
 
@@ -33,7 +34,8 @@ GONE = (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError, OS
 class Publisher:
     """Sends numbered messages to one topic, one after the other, and knows which of them were acknowledged."""
 
-    def __init__(self, name: str, qos: int) -> None:
+    def __init__(self, name: str, qos: int, behind: Callable[[str], int]) -> None:
+        self._behind = behind  # the last message of a topic that every subscriber has
         self.name = name
         self.qos = qos
         self.topic = f"t/{name}"
@@ -51,6 +53,9 @@ class Publisher:
             assert connack.session_present or not self._has_session, f"the session of {self.name} is lost"
             self._has_session = True
             while True:
+                # What waits for the subscriber that is away must fit into its inbox.
+                while self.acknowledged - self._behind(self.topic) > AHEAD_LIMIT:
+                    await trio.sleep(0.01)
                 await self._publish(client)
 
     async def _publish(self, client: Client) -> None:
@@ -140,8 +145,11 @@ class Crowd:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.publishers = [Publisher(f"p{number}", 1 + number % 2) for number in range(6)]
+        self.publishers = [Publisher(f"p{number}", 1 + number % 2, self._behind) for number in range(6)]
         self.subscribers = [Subscriber(f"s{number}", self.chance) for number in range(3)]
+
+    def _behind(self, topic: str) -> int:
+        return min(subscriber.received.get(topic, [0])[-1] for subscriber in self.subscribers)
 
     async def begin(self, broker: BrokerProcess) -> None:
         """All subscriptions are there before the first message."""
@@ -158,6 +166,8 @@ class Crowd:
                 nursery.start_soon(self._live, client, broker.mqtt)
             await trio.sleep(kill_after_s)
             broker.kill()
+            # Not everybody is looking at his connection. What was not taken from it counts as not received.
+            nursery.cancel_scope.cancel()
 
     async def _live(self, client: Publisher | Subscriber, address: Address) -> None:
         try:
