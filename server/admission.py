@@ -27,6 +27,7 @@ from .auth.authenticator import (
     Refused,
 )
 from .auth.penalties import Penalties
+from .bans import BANNED, PersistentBans
 from .config import AuthenticationSection
 from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
@@ -56,6 +57,7 @@ class Admission:
         *,
         permission_source: PermissionSource | None = None,
         grants_on_error: Callable[[str], bool] = lambda tenant_id: False,
+        bans: PersistentBans | None = None,
     ) -> None:
         self._engine = engine
         self._authenticator = authenticator
@@ -66,6 +68,7 @@ class Admission:
         )
         self._permission_source = permission_source
         self._grants_on_error = grants_on_error  # of a tenant: when the source of permissions fails
+        self._bans = bans
         self._timeout_s = section.timeout_s
         self._in_work_limit = section.in_work_limit
         self._is_busy = False
@@ -82,6 +85,9 @@ class Admission:
 
         Raises nothing. Cancelling the nursery leaves its clients without an answer, as at the end of the process.
         """
+        if self._bans is not None and self._bans.holds_for_address(request.peer):
+            await self._tell(request, BANNED)
+            return
         if request.authentication_method is not None:
             await self._handle_enhanced(request, request.authentication_method, nursery)
             return
@@ -119,7 +125,7 @@ class Admission:
             self.in_work_count += 1  # The limit of exchanges has been kept.
             await self._decide_later(request, decision)
         else:
-            await self._tell(request, decision)
+            await self._tell_in_time(request, decision)
 
     async def _turn_away(self, request: ConnectRequested, name: str, limit: int) -> None:
         self.busy_count += 1
@@ -139,6 +145,9 @@ class Admission:
             self.in_work_count -= 1
             self._is_busy = False
         decision = decision or self._fail(request, "authenticator_late")
+        await self._tell_in_time(request, decision)
+
+    async def _tell_in_time(self, request: ConnectRequested, decision: Decision) -> None:
         delay_s = self._penalties.delay_of(request, decision)
         if delay_s:
             await self._tell_later(request, decision, delay_s)
@@ -175,6 +184,12 @@ class Admission:
                 decision = self._fail(request, "decision_unusable")
 
     def _send(self, request: ConnectRequested, decision: Decision) -> None:
+        if (
+            isinstance(decision, Admitted)
+            and self._bans is not None
+            and self._bans.holds_for(decision, request.client_id)
+        ):
+            decision = BANNED
         if isinstance(decision, Admitted):
             attributes = json.dumps(dict(decision.attributes)).encode() if decision.attributes else _NO_ATTRIBUTES
             self._engine.admit(

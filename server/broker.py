@@ -42,6 +42,7 @@ from .auth.authenticator import Admitted, Authenticator, EnhancedAuthenticator
 from .auth.claimed_rules import ClaimedRules
 from .auth.opening import OpenedAuthenticators, Reloadable, claimed_rules_of, open_authenticators
 from .auth.passwords import PasswordVerifier
+from .bans import PersistentBans
 from .commands import Command, for_each_shard
 from .config import Config, MqttSection
 from .durable_data import DurableData, lock_directory, open_durable_data
@@ -117,8 +118,9 @@ class Broker:
         self.stored_settings = PersistentSettings(settings, store.settings, _insist)
         self.rules = PersistentRules(store.rules, permissions if config.permissions.database else None)
         opened = opened or OpenedAuthenticators(PasswordVerifier(threads=1, remember_s=0, remember_limit=1))
+        self.bans = PersistentBans(store.bans)
         self.users = Accounts(store.users, opened.verifier)
-        self._reloadables: dict[str, Reloadable] = {**opened.reloadables}
+        self._reloadables: dict[str, Reloadable] = {"bans": self.bans, **opened.reloadables}
         if permissions is not None:
             permissions.attach(engine)
             self._reloadables["permissions"] = permissions
@@ -131,6 +133,7 @@ class Broker:
             enhanced_authenticators,
             permission_source=permissions,
             grants_on_error=self._grants_on_error,
+            bans=self.bans,
         )
         self._rule_providers = list(opened.rule_providers)
         if plugins is not None and plugins.has_permission_providers:
@@ -383,6 +386,7 @@ class Broker:
         for tenant_id, section in self.config.tenants.items():
             await _insist(partial(self.settings.put, tenant_id, Layer.CONFIGURATION, section.settings))
         await self.stored_settings.load()
+        await self.bans.reload()
         await _insist(partial(self._engine.listen, self._listener.fileno()))
         for listener_id, (name, listener) in enumerate(self._listeners.items(), start=1):
             if self.config.listeners[name].kind == "tcp":

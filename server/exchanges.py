@@ -115,10 +115,11 @@ class Exchanges:
     async def _decide(self, request: ConnectRequested, tell: Tell) -> None:
         try:
             decision = await self._run(request)
-            if decision is not None:
-                await tell(request, decision)
         finally:
+            # Not counted while it is told: guessers whose refusal waits take no room from others.
             self.stranger_count -= 1
+        if decision is not None:
+            await tell(request, decision)
 
     def begin_again(self, request: ReauthenticationRequested, nursery: trio.Nursery) -> None:
         """Start the task that decides about a re-authentication and says so to the client."""

@@ -49,6 +49,8 @@ class Refused:
     reason_code: ReasonCode  # of 5.0; the core tells clients of 3.x the nearest that they know
     reason_string: str = ""  # told to clients of 5.0, so nothing that helps to guess a password
     user_properties: UserProperties = ()  # told to clients of 5.0
+    is_guess: bool = False  # credentials were wrong: slowed, as BAD_USER_NAME_OR_PASSWORD always is
+    username: str = ""  # whose, where CONNECT does not say it
     server_reference: str = ""  # where to go instead; with USE_ANOTHER_SERVER and SERVER_MOVED, to clients of 5.0
 
 

@@ -4,6 +4,7 @@ Only refusals wait. Whoever has the right password is let in at once, whatever o
 name. What is kept is bounded: the oldest address or user is forgotten when the table is full.
 """
 
+import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,23 @@ DELAY_MAXIMUM_S = 4.0  # less than what the shard gives a connection for its CON
 FORGOTTEN_AFTER_S = 60.0  # without a failure
 TABLE_LIMIT = 10_000  # addresses, and users as many
 WAITING_LIMIT = 4096  # refusals that wait at once; more are told at once, because each holds a connection
+
+
+def host_of(peer: str) -> str:
+    """The address in "host:port", IPv6 without its brackets; an IPv4 address that came as IPv6 is that of IPv4."""
+    host = peer.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def network_of(peer: str) -> str:
+    """What a stranger cannot change at will: the address, of IPv6 its first 64 bits."""
+    host = host_of(peer)
+    if ":" not in host:
+        return host
+    try:
+        return str(ipaddress.IPv6Network((host.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return host
 
 
 class FailureTable:
@@ -55,11 +73,14 @@ class Penalties:
 
     def delay_of(self, request: ConnectRequested, decision: Decision) -> float:
         """Seconds that this decision waits; 0 for all but refusals of bad credentials. Counts the failure."""
-        if not isinstance(decision, Refused) or decision.reason_code is not ReasonCode.BAD_USER_NAME_OR_PASSWORD:
+        if not isinstance(decision, Refused) or not (
+            decision.is_guess or decision.reason_code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        ):
             return 0.0
-        count = self._addresses.add(request.peer.rpartition(":")[0])
-        if request.username:
-            count = max(count, self._users.add(request.username))
+        count = self._addresses.add(network_of(request.peer))
+        username = decision.username or request.username
+        if username:
+            count = max(count, self._users.add(username))
         if count <= FREE_FAILURES or self._waiting_count >= WAITING_LIMIT:
             return 0.0
         doublings = min(count - FREE_FAILURES - 1, 16)

@@ -34,7 +34,6 @@ SALT_SIZE_MINIMUM = 12
 KEY_SIZE = 32  # bytes: SHA-256
 MESSAGE_SIZE_MAXIMUM = 2048  # bytes of a client's message; preparing a name costs more than its length
 
-_REFUSED = Refused(ReasonCode.NOT_AUTHORIZED, "wrong user name or password")
 _MALFORMED = Refused(ReasonCode.NOT_AUTHORIZED, "this is no SCRAM message")
 _LINE = re.compile(r"SCRAM-SHA-256\$(\d{1,8}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
 
@@ -180,15 +179,19 @@ class ScramAuthenticator:
         try:
             server.set_client_final(client_final)
         except ScramException:
-            return _REFUSED
+            return _refused(username)
         if user is None:  # Nobody finds the key of a decoy; and if somebody did, he would be nobody.
-            return _REFUSED
+            return _refused(username)
         server_final = server.get_server_final().encode()
         return Admitted(user.tenant_id, user.user_id, user.attributes, authentication_data=server_final)
 
     def _decoy(self, username: str) -> ScramCredential:
         made = hmac.digest(self._decoy_secret, username.encode(), hashlib.sha512)
         return ScramCredential(made[:SALT_SIZE], DEFAULT_ITERATIONS, made[:KEY_SIZE], made[KEY_SIZE:])
+
+
+def _refused(username: str) -> Refused:
+    return Refused(ReasonCode.NOT_AUTHORIZED, "wrong user name or password", is_guess=True, username=username)
 
 
 def _text_of(message: bytes | None) -> str | None:

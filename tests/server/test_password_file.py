@@ -20,7 +20,7 @@ from rookery.server.auth.authenticator import Admitted, Decision, Refused
 from rookery.server.auth.chain import BAD_CREDENTIALS, NOT_MINE, Chain, NotMine
 from rookery.server.auth.password_file import PasswordFileError, edit_passwords, read_passwords
 from rookery.server.auth.passwords import PasswordVerifier, RememberedSuccesses, check_hash, hash_password
-from rookery.server.auth.penalties import DELAY_MAXIMUM_S, FORGOTTEN_AFTER_S, FailureTable, Penalties
+from rookery.server.auth.penalties import DELAY_MAXIMUM_S, FORGOTTEN_AFTER_S, FailureTable, Penalties, network_of
 from rookery.server.exit_code import ExitCode
 from support.mqtt_client import ConnectionRefused
 from support.own_broker import broker_with, connect
@@ -227,6 +227,21 @@ async def test_nobody_who_is_right_waits_for_the_failures_of_others() -> None:
         refusal(penalties)
     assert penalties.delay_of(request_of(), Admitted("acme", "bob")) == 0
     assert penalties.delay_of(request_of(), Refused(ReasonCode.SERVER_BUSY)) == 0
+
+
+@pytest.mark.parametrize(
+    ("peer", "network"),
+    [
+        ("192.0.2.1:4711", "192.0.2.1"),
+        ("[2001:db8:1:2:3:4:5:6]:4711", "2001:db8:1:2::/64"),
+        ("[::1]:4711", "::/64"),
+        ("[fe80::1%eth0]:4711", "fe80::/64"),
+        ("[::ffff:192.0.2.1]:4711", "192.0.2.1"),
+        ("memory", ""),
+    ],
+)
+def test_stranger_is_known_by_what_he_cannot_change_at_will(peer: str, network: str) -> None:
+    assert network_of(peer) == network
 
 
 async def test_table_of_failures_is_bounded() -> None:

@@ -1,9 +1,11 @@
 """SCRAM-SHA-256 over AUTH: our server side against the client side of a library, credentials, what goes wrong."""
 
 import pytest
+import trio
 from scramp import ScramClient, ScramException
 
 from rookery.core.events import ConnectRequested
+from rookery.server.auth import penalties
 from rookery.server.auth.authenticator import Admitted, Refused
 from rookery.server.auth.scram import (
     METHOD,
@@ -322,3 +324,18 @@ async def test_users_of_configuration_and_database_log_in_side_by_side() -> None
         for username in ("acme/bob", "acme/table"):
             async with open_client(broker) as client:
                 assert (await log_in(client, username)).reason_code == 0
+
+
+async def test_wrong_proofs_are_slowed_and_right_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(penalties, "FREE_FAILURES", 1)
+    monkeypatch.setattr(penalties, "FIRST_DELAY_S", 0.2)
+    async with broker_with(scram=SECTION) as broker:
+        took_s = []
+        for password in ("wrong", "wrong", PASSWORD):
+            began = trio.current_time()
+            async with open_client(broker) as client:
+                await log_in(client, password=password)
+            took_s.append(trio.current_time() - began)
+        assert took_s[1] >= 0.2
+        assert took_s[2] < 0.2
+        assert broker.admission.exchanges.stranger_count == 0
