@@ -28,6 +28,7 @@ class ConnectRequested:
     user_properties: tuple[tuple[str, str], ...] = ()  # of CONNECT, in order and with repeats
     authentication_method: str | None = None  # of an enhanced authentication [MQTT5 4.12]; None = plain
     authentication_data: bytes | None = None  # that the client begins it with
+    certificate: bytes | None = None  # DER of the client's, which the TLS handshake has verified; None without one
 
 
 @dataclass(frozen=True, slots=True)

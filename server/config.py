@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from rookery.core.settings import PROFILES, ProfileName, SettingError, TenantSettings
 
 from .address import Address
+from .auth.certificate_terms import CertificateTerms, compile_pattern
 from .auth.scram import ScramCredential, parse_username
 from .auth.token_terms import TokenTerms
 from .auth.urls import check_url
@@ -33,7 +34,7 @@ from .auth.urls import check_url
 MEMORY = "memory"
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
-AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out")  # that a chain may name
+AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out", "certificate")  # that a chain may name
 
 KeyPath = tuple[str, ...]  # ("mqtt", "bind")
 SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
@@ -247,6 +248,45 @@ class JwtSection(Section):
         )
 
 
+def _check_pattern(text: str) -> str:
+    compile_pattern(text)
+    return text
+
+
+CertificateField = Literal[
+    "subject.CN",
+    "subject.O",
+    "subject.OU",
+    "subject.UID",
+    "subject.serialNumber",
+    "subject.DC",
+    "subject.emailAddress",
+    "san.dns",
+    "san.uri",
+    "san.email",
+]
+
+
+class CertificateSection(Section):
+    """`[certificate]`: what the certificates of clients have to say for `certificate` of the chain."""
+
+    tenant: str = Field(default="", description="tenant of all certificates; empty = as `tenant_field` says")
+    tenant_field: CertificateField = Field(default="subject.O", description="field that names the tenant")
+    user_field: CertificateField = Field(default="subject.CN", description="field that names the user")
+    user_pattern: Annotated[str, AfterValidator(_check_pattern)] = Field(
+        default="", description="all of `user_field`: regular expression with groups `user` and, if it has it, `tenant`"
+    )
+    username: Literal["any", "user", "tenant/user"] = Field(
+        default="any", description="what the user name of CONNECT has to be: anything, or as the certificate says"
+    )
+
+    @property
+    def terms(self) -> CertificateTerms:
+        return CertificateTerms(
+            self.tenant, self.tenant_field, self.user_field, compile_pattern(self.user_pattern), self.username
+        )
+
+
 class CallOutSection(Section):
     """`[call_out]`, `[permission_call_out]`: a service that is asked over HTTP."""
 
@@ -326,6 +366,7 @@ class Config(BaseSettings):
     shards: ShardsSection = ShardsSection()
     authentication: AuthenticationSection = AuthenticationSection()
     jwt: JwtSection = JwtSection()
+    certificate: CertificateSection = CertificateSection()
     call_out: CallOutSection = CallOutSection()
     permission_call_out: CallOutSection = CallOutSection()
     permissions: PermissionsSection = PermissionsSection()

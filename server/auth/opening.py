@@ -19,6 +19,7 @@ from rookery.server.permissions.providers import CalledOutPermissions, Provider
 from .authenticator import Authenticator, EnhancedAuthenticator
 from .call_out import CallOut, open_call_out
 from .call_out_authenticator import CallOutAuthenticator
+from .certificate import CertificateAuthenticator
 from .chain import Link, chain_of
 from .claimed_rules import ClaimedRules
 from .development import DevelopmentAuthenticator
@@ -112,6 +113,8 @@ async def _open_link(
         opened.links.append(table)
         opened.reloadables["users"] = table
         opened.scram_users.append(TableScramUsers(known))
+    elif name == "certificate":
+        opened.links.append(CertificateAuthenticator(config.certificate.terms))
     elif name == "jwt":
         tokens = await _open_jwt(config.jwt, claimed_rules_of(config), stack)
         opened.links.append(tokens)
