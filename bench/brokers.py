@@ -124,11 +124,12 @@ def mosquitto(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
 
 
 @contextlib.contextmanager
-def rookery(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
-    """Rookery on a free port of 127.0.0.1, started as users start it."""
+def rookery(cpus: Sequence[int] | None = None, options: Sequence[str] = ()) -> Iterator[Broker]:
+    """Rookery on a free port of 127.0.0.1, started as users start it; options of `rookery serve` overrule ours."""
     command = [
         *(sys.executable, "-m", "rookery.api.cli", "serve"),
         *("--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data", "memory"),
+        *options,
     ]
     with _started(command, cpus) as process:
         ready = _read_line(process)
