@@ -22,6 +22,7 @@ cdef enum LogFormat:
     RECORD_SIZE_MAXIMUM = 0x20000000  # bytes of a body: more than the largest packet
     GROUP_GOES_ON = 0x80
     KIND_MARK = 0x7F
+    KIND_HOLE = 0x7E                  # u64 bytes: what a repair could not read stood here
     MARK_BODY_SIZE = 17
     MARK_SIZE = 26                    # with its record header
 

@@ -30,3 +30,11 @@ cdef struct Scan:
 cdef ScanVerdict scan_segment(
     const uint8_t *data, uint64_t size, uint32_t seed, uint64_t first_position, uint64_t limit, LogApply apply,
     void *context, Scan *scan) noexcept nogil
+
+# Bytes of the valid record that begins here; 0 when none does.
+cdef uint64_t record_size(const uint8_t *data, uint64_t size, uint32_t seed) noexcept nogil
+# Does any mark behind offset say that more than what lies before offset was on the disk?
+cdef bint was_synced(
+    const uint8_t *data, uint64_t size, uint64_t offset, uint32_t seed, uint64_t first_position) noexcept nogil
+# Bytes from offset to the last one that is not 0.
+cdef uint64_t nonzero_size(const uint8_t *data, uint64_t size, uint64_t offset) noexcept nogil

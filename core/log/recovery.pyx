@@ -9,7 +9,7 @@ from rookery.core.log.format cimport (
 )
 
 
-cdef uint64_t _record_size(const uint8_t *data, uint64_t size, uint32_t seed) noexcept nogil:
+cdef uint64_t record_size(const uint8_t *data, uint64_t size, uint32_t seed) noexcept nogil:
     """Bytes of the valid record that begins here; 0 when none does."""
     cdef uint32_t body_size
     if size < RECORD_HEADER_SIZE:
@@ -22,7 +22,7 @@ cdef uint64_t _record_size(const uint8_t *data, uint64_t size, uint32_t seed) no
     return RECORD_HEADER_SIZE + body_size
 
 
-cdef bint _was_synced(
+cdef bint was_synced(
     const uint8_t *data, uint64_t size, uint64_t offset, uint32_t seed, uint64_t first_position
 ) noexcept nogil:
     """Does any mark behind offset say that more than what lies before offset was on the disk?"""
@@ -33,14 +33,14 @@ cdef bint _was_synced(
             and get_u32(data + place + 4) == MARK_BODY_SIZE
             and get_u64(data + place + RECORD_HEADER_SIZE) == first_position + place
             and get_u64(data + place + RECORD_HEADER_SIZE + 8) > first_position + offset
-            and _record_size(data + place, size - place, seed) == MARK_SIZE
+            and record_size(data + place, size - place, seed) == MARK_SIZE
         ):
             return True
         place += 1
     return False
 
 
-cdef uint64_t _nonzero_size(const uint8_t *data, uint64_t size, uint64_t offset) noexcept nogil:
+cdef uint64_t nonzero_size(const uint8_t *data, uint64_t size, uint64_t offset) noexcept nogil:
     """Bytes from offset to the last one that is not 0."""
     while size > offset and data[size - 1] == 0:
         size -= 1
@@ -74,7 +74,7 @@ cdef ScanVerdict scan_segment(
     if limit - first_position < size:
         size = limit - first_position
     while offset < size:
-        length = _record_size(data + offset, size - offset, seed)
+        length = record_size(data + offset, size - offset, seed)
         if length == 0:
             break
         if data[offset + 8] == KIND_MARK:
@@ -95,10 +95,10 @@ cdef ScanVerdict scan_segment(
             return SCAN_WHOLE
         scan.bad_offset = offset
         return SCAN_DAMAGED
-    scan.lost_bytes = _nonzero_size(data, size, scan.end)
+    scan.lost_bytes = nonzero_size(data, size, scan.end)
     if scan.lost_bytes == 0:
         return SCAN_WHOLE
     scan.bad_offset = offset
-    if _was_synced(data, size, offset, seed, first_position):
+    if was_synced(data, size, offset, seed, first_position):
         return SCAN_DAMAGED
     return SCAN_TORN

@@ -12,7 +12,7 @@ from rookery.core.structures.checksum import checksum
 HEADER_SIZE = 64
 VERSION = 1
 
-_HEADER = struct.Struct("<8sIIQQQQ")
+HEADER = struct.Struct("<8sIIQQQQ")
 _MAGIC = b"RKYLOG\r\n"
 
 
@@ -37,7 +37,7 @@ def list_segments(folder: Path) -> list[Segment]:
     segments: list[Segment] = []
     paths = sorted(path for path in folder.iterdir() if path.suffix == ".log")
     for path in paths:
-        segment = _read(path)
+        segment = read_segment(path)
         if segment is not None:
             segments.append(segment)
         elif path is paths[-1]:
@@ -52,8 +52,8 @@ def list_segments(folder: Path) -> list[Segment]:
     return segments
 
 
-def _read(path: Path) -> Segment | None:
-    """The segment; None when the file was never begun."""
+def read_segment(path: Path) -> Segment | None:
+    """What its header says; None when the file was never begun. Raises as list_segments does."""
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_SIZE)
@@ -65,7 +65,7 @@ def _read(path: Path) -> Segment | None:
         if any(behind):
             raise LogDamagedError(f"{path}: the header is missing")
         return None
-    magic, version, check, log_id, number, first_position, created_ms = _HEADER.unpack_from(header)
+    magic, version, check, log_id, number, first_position, created_ms = HEADER.unpack_from(header)
     if magic == _MAGIC and version > VERSION:
         raise LogTooNewError(f"{path}: has format {version}, this version of Rookery reads up to {VERSION}")
     if magic != _MAGIC or check != checksum(header[:12] + bytes(4) + header[16:]) or version == 0:

@@ -17,6 +17,7 @@ cdef struct Restore:
     PointerMap messages        # by number
     uint64_t highest_serial
     uint64_t highest_message
+    uint8_t has_holes          # the log was repaired: what a record refers to may have been lost
     const char *fault          # why a record cannot be applied
 
 

@@ -4,7 +4,7 @@ from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from rookery.core.log.format cimport get_u16, get_u32, get_u64
+from rookery.core.log.format cimport KIND_HOLE, get_u16, get_u32, get_u64
 from rookery.core.log.writer cimport LOG_SOURCES
 from rookery.core.sessions.inbox cimport Delivery, delivery_clear, inbox_at, inbox_drop, inbox_pop, inbox_push
 from rookery.core.sessions.inflight cimport (
@@ -247,6 +247,8 @@ cdef int _apply_queued(Restore *restore, Session *session, const uint8_t *body, 
     cdef uint32_t count = (size - QUEUED_HEAD) // 4
     cdef uint32_t index
     cdef Delivery delivery
+    if numbered == NULL and restore.has_holes:
+        return 0
     if numbered == NULL:
         return _fault(restore, b"a delivery names a message that the log does not have")
     if body[18] < 1 or body[18] > 2 or size != QUEUED_HEAD + 4 * count:
@@ -282,7 +284,7 @@ cdef int _send(Session *session, uint16_t packet_id, const Delivery *delivery) n
 cdef int _apply_sent(Restore *restore, Session *session, uint16_t packet_id) noexcept nogil:
     cdef Delivery delivery
     if packet_id == 0 or not inbox_pop(&session.inbox, &delivery):
-        return _fault(restore, b"a delivery was sent that the inbox does not have")
+        return 0 if restore.has_holes else _fault(restore, b"a delivery was sent that the inbox does not have")
     if _send(session, packet_id, &delivery) != 0:
         delivery_clear(&delivery)
         return _fault(restore, b"out of memory")
@@ -306,7 +308,7 @@ cdef int _apply_dropped(Restore *restore, Session *session, uint32_t place) noex
                 inbox_drop(&session.inbox, delivery)
                 return 0
             place -= 1
-    return _fault(restore, b"a delivery was dropped that the inbox does not have")
+    return 0 if restore.has_holes else _fault(restore, b"a delivery was dropped that the inbox does not have")
 
 
 cdef int _apply_packet(
@@ -420,6 +422,9 @@ cdef int restore_apply(
 ) noexcept nogil:
     cdef Restore *restore = <Restore *> context
     cdef Session *session
+    if kind == KIND_HOLE:
+        restore.has_holes = 1
+        return 0
     if size < _least_size(kind):
         return _fault(restore, b"a record of this kind and size is not known")
     if kind == JOURNAL_SESSION:

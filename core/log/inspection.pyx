@@ -1,0 +1,261 @@
+"""Looking into a log without changing it, and making a whole one of what a damaged one still has."""
+
+import mmap
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rookery.core.log.errors import LogDamagedError, LogError
+from rookery.core.log.segments import HEADER, HEADER_SIZE, Segment, read_segment
+
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from rookery.core.log.batch cimport LogBatch, batch_begin, batch_clear, batch_end, batch_init
+from rookery.core.log.durable_log cimport DurableLog
+from rookery.core.log.format cimport GROUP_GOES_ON, KIND_MARK, SEGMENT_HEADER_SIZE, log_seed
+from rookery.core.log.salvage cimport SALVAGE_HOLES, Salvage, position_by_marks, salvage_segment
+from rookery.core.log.writer cimport Log, log_submit
+
+cdef enum:
+    _BATCH_SIZE = 1048576  # bytes that copy_log submits at once
+
+_POLL_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Bytes that are lost: in a file from offset on, or a file that is not there."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFindings:
+    """What one segment holds."""
+
+    path: Path
+    number: int
+    first_position: int
+    created_ms: int  # Unix time; 0 when the header is damaged
+    size: int  # bytes of the file
+    records: int
+    counts: dict[int, int]  # records by kind
+    end_offset: int  # behind the last whole group
+    holes: tuple[Hole, ...]  # the first SALVAGE_HOLES of them
+    hole_count: int
+    lost_bytes: int
+    torn_bytes: int  # of the last segment: a commit that was not finished
+    complaint: str  # about the header, or the bytes before the segment; "" = none
+
+    @property
+    def is_damaged(self) -> bool:
+        return self.hole_count > 0 or self.complaint != ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A file and what is to be taken from it."""
+
+    path: Path
+    number: int
+    log_id: int
+    first_position: int
+    created_ms: int
+    size: int
+    complaint: str
+
+
+# Copying
+
+cdef struct _Copy:
+    Log *log          # NULL: only count
+    LogBatch batch
+    uint64_t submitted  # number of the last batch
+
+
+cdef int _take(
+    void *context, uint64_t position, uint8_t kind, const uint8_t *body, uint32_t size
+) noexcept nogil:
+    cdef _Copy *copy = <_Copy *> context
+    cdef uint8_t *out
+    if copy.log == NULL:
+        return 0
+    out = batch_begin(&copy.batch, kind, size)
+    if out == NULL:
+        return -1
+    memcpy(out, body, size)
+    batch_end(&copy.batch)
+    if copy.batch.size > _BATCH_SIZE and not kind & GROUP_GOES_ON:
+        copy.submitted = log_submit(copy.log, 0, &copy.batch)
+    return 0
+
+
+cdef uint64_t _position_by_marks(path, uint64_t log_id) except? 0:
+    """Where a segment begins whose header does not say so; UINT64_MAX = nothing of this log is in it."""
+    cdef const uint8_t[::1] data
+    cdef uint64_t position
+    cdef uint32_t seed = log_seed(log_id)
+    if path.stat().st_size <= HEADER_SIZE:
+        return UINT64_MAX
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        data = mapped
+        with nogil:
+            position = position_by_marks(&data[0] + SEGMENT_HEADER_SIZE, data.shape[0] - SEGMENT_HEADER_SIZE, seed)
+        data = None
+    return position
+
+
+cdef _findings(plan, const Salvage *salvage, complaint):
+    cdef uint32_t index
+    counts = {}
+    holes = []
+    for index in range(KIND_MARK):
+        if salvage.counts[index] > 0:
+            counts[index] = salvage.counts[index]
+    for index in range(SALVAGE_HOLES):
+        if index < salvage.hole_count:
+            holes.append(Hole(plan.path, HEADER_SIZE + salvage.holes[index].offset, salvage.holes[index].size))
+    return SegmentFindings(
+        path=plan.path,
+        number=plan.number,
+        first_position=plan.first_position,
+        created_ms=plan.created_ms,
+        size=plan.size,
+        records=salvage.records,
+        counts=counts,
+        end_offset=HEADER_SIZE + salvage.end,
+        holes=tuple(holes),
+        hole_count=salvage.hole_count,
+        lost_bytes=salvage.lost_bytes,
+        torn_bytes=salvage.torn_bytes,
+        complaint=complaint,
+    )
+
+
+cdef _salvage(plan, uint64_t limit, complaint, _Copy *copy):
+    """Findings of one segment; its records go where copy says."""
+    cdef const uint8_t[::1] data
+    cdef int result = 0
+    cdef uint64_t first_position = plan.first_position
+    cdef uint32_t seed = log_seed(plan.log_id)
+    cdef uint64_t size = max(plan.size - HEADER_SIZE, 0)
+    cdef uint8_t nothing = 0
+    cdef Salvage *salvage = <Salvage *> malloc(sizeof(Salvage))
+    if salvage == NULL:
+        raise MemoryError
+    try:
+        if size == 0:
+            with nogil:
+                result = salvage_segment(&nothing, 0, seed, first_position, limit, _take, copy, salvage)
+        else:
+            with plan.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                data = mapped
+                size = data.shape[0] - SEGMENT_HEADER_SIZE
+                with nogil:
+                    result = salvage_segment(
+                        &data[0] + SEGMENT_HEADER_SIZE, size, seed, first_position, limit, _take, copy, salvage)
+                data = None
+        if result != 0:
+            raise MemoryError
+        return _findings(plan, salvage, complaint)
+    finally:
+        free(salvage)
+
+
+# What there is
+
+def _plans(folder: Path) -> list[_Plan]:
+    """Every file with something of the log in it, oldest first. Raises LogTooNewError, and LogDamagedError when files
+    are of several logs or none can be told to be of one."""
+    plans: list[_Plan] = []
+    headless: list[tuple[Path, str]] = []
+    for path in sorted(path for path in folder.iterdir() if path.suffix == ".log"):
+        try:
+            segment = read_segment(path)
+        except LogDamagedError as error:
+            headless.append((path, str(error).removeprefix(f"{path}: ")))
+            continue
+        if segment is None:
+            # Never begun, as a rule; or its beginning is gone, and what follows is not.
+            headless.append((path, ""))
+        else:
+            plans.append(_plan(segment))
+    ids = {plan.log_id for plan in plans}
+    if len(ids) > 1:
+        raise LogDamagedError(f"{folder}: has segments of {len(ids)} logs")
+    for path, complaint in headless:
+        plan = _headless_plan(path, complaint or "the header is missing", ids)
+        if plan is None and complaint == "":
+            continue
+        if plan is None:
+            raise LogDamagedError(f"{path}: {complaint}, and nothing in it can be told to be of this log")
+        plans.append(plan)
+    return sorted(plans, key=lambda plan: (plan.first_position, plan.path.name))
+
+
+def _plan(segment: Segment) -> _Plan:
+    return _Plan(
+        segment.path, segment.number, segment.log_id, segment.first_position, segment.created_ms, segment.size, "")
+
+
+def _headless_plan(path: Path, complaint: str, ids: set[int]) -> _Plan | None:
+    """By the marks in it, whose checksums tell which log they are of."""
+    with path.open("rb") as file:
+        header = file.read(HEADER_SIZE)
+    # The damaged header may still have the right id.
+    candidates = set(ids) or ({HEADER.unpack_from(header)[3]} if len(header) == HEADER_SIZE else set())
+    for log_id in candidates:
+        position = _position_by_marks(path, log_id)
+        if position != UINT64_MAX:
+            number = int(path.stem) if path.stem.isdigit() else 0
+            return _Plan(path, number, log_id, position, 0, path.stat().st_size, complaint)
+    return None
+
+
+cdef list _walk(list plans, _Copy *copy, log):
+    """Findings of all segments, in order. With a log: each one's records are committed to it before the next one is
+    read, so that no more than one segment is in memory."""
+    cdef uint64_t limit
+    findings = []
+    for index, plan in enumerate(plans):
+        limit = plans[index + 1].first_position if index + 1 < len(plans) else UINT64_MAX
+        findings.append(_salvage(plan, limit, plan.complaint, copy))
+        if log is not None:
+            if copy.batch.size > 0:
+                copy.submitted = log_submit(copy.log, 0, &copy.batch)
+            _await(log, copy.submitted)
+    return findings
+
+
+def _await(log: DurableLog, number: int) -> None:
+    while log.committed(0) < number:
+        error = log.state().error
+        if error != 0:
+            raise LogError(f"{log.folder}: {os.strerror(error)}")
+        time.sleep(_POLL_S)
+
+
+def inspect_log(folder: str | os.PathLike[str]) -> list[SegmentFindings]:
+    """What the segments of a folder hold, oldest first; nothing is changed. A process may be writing to it: then the
+    end of the last one may look torn. Raises LogError for what is no log of this version."""
+    cdef _Copy copy
+    memset(&copy, 0, sizeof(copy))
+    return _walk(_plans(Path(folder)), &copy, None)
+
+
+def copy_log(folder: str | os.PathLike[str], log: DurableLog) -> list[SegmentFindings]:
+    """Append what can be read of a folder's segments to a log that runs, with a record of KIND_HOLE for each hole, and
+    wait until it is committed; nothing is changed in the folder. Raises LogError, also when log cannot be written."""
+    cdef _Copy copy
+    memset(&copy, 0, sizeof(copy))
+    copy.log = &log.log
+    batch_init(&copy.batch, log.log.seed)
+    try:
+        return _walk(_plans(Path(folder)), &copy, log)
+    finally:
+        batch_clear(&copy.batch)
