@@ -6,10 +6,12 @@
     record    crc u32 | size u32 | kind u8 | body           size is that of the body
     mark      a record of kind KIND_MARK: position u64 | synced position u64 | mode u8
 
+Magic, version and crc of the header, and what the crc covers, stay as they are in later versions.
+
 A position counts the bytes of all commits since the log began; the first byte behind a segment's header is at the
-segment's first position. The checksum of a record covers everything behind it and begins with a seed made of the log's
-id, so that bytes of another log are never taken for records. Records of one group carry GROUP_GOES_ON in their kind,
-all but the last: a group is applied whole or not at all.
+segment's first position. The checksum of a record covers everything behind it and begins with a seed made of the
+log's id, so that bytes of another log are never taken for records. Records of one group carry GROUP_GOES_ON in their
+kind, all but the last: a group is applied whole or not at all.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -17,6 +17,7 @@ class SegmentFindings:
     first_position: int
     created_ms: int
     size: int
+    commits: int
     records: int
     counts: dict[int, int]
     end_offset: int
@@ -27,6 +28,8 @@ class SegmentFindings:
     complaint: str
     @property
     def is_damaged(self) -> bool: ...
+    @property
+    def first_bad_offset(self) -> int | None: ...
 
-def inspect_log(folder: str | os.PathLike[str]) -> list[SegmentFindings]: ...
+def inspect_log(folder: str | os.PathLike[str], *, is_live: bool = False) -> list[SegmentFindings]: ...
 def copy_log(folder: str | os.PathLike[str], log: DurableLog) -> list[SegmentFindings]: ...

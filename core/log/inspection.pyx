@@ -3,7 +3,9 @@
 import mmap
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rookery.core.log.errors import LogDamagedError, LogError
@@ -43,6 +45,7 @@ class SegmentFindings:
     first_position: int
     created_ms: int  # Unix time; 0 when the header is damaged
     size: int  # bytes of the file
+    commits: int
     records: int
     counts: dict[int, int]  # records by kind
     end_offset: int  # behind the last whole group
@@ -55,6 +58,13 @@ class SegmentFindings:
     @property
     def is_damaged(self) -> bool:
         return self.hole_count > 0 or self.complaint != ""
+
+    @property
+    def first_bad_offset(self) -> int | None:
+        """In the file; None when nothing is wrong with it."""
+        if self.complaint != "":
+            return 0
+        return self.holes[0].offset if self.holes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ cdef uint64_t _position_by_marks(path, uint64_t log_id) except? 0:
     return position
 
 
-cdef _findings(plan, const Salvage *salvage, complaint):
+cdef _findings(plan, const Salvage *salvage):
     cdef uint32_t index
     counts = {}
     holes = []
@@ -126,6 +136,7 @@ cdef _findings(plan, const Salvage *salvage, complaint):
         first_position=plan.first_position,
         created_ms=plan.created_ms,
         size=plan.size,
+        commits=salvage.commits,
         records=salvage.records,
         counts=counts,
         end_offset=HEADER_SIZE + salvage.end,
@@ -133,11 +144,23 @@ cdef _findings(plan, const Salvage *salvage, complaint):
         hole_count=salvage.hole_count,
         lost_bytes=salvage.lost_bytes,
         torn_bytes=salvage.torn_bytes,
-        complaint=complaint,
+        complaint=plan.complaint,
     )
 
 
-cdef _salvage(plan, uint64_t limit, complaint, _Copy *copy):
+@contextmanager
+def _content(path: Path, is_live: bool) -> Iterator[object]:
+    """The bytes of a file. Those of one that a process writes to are read: it may be cut at any time, and what is mapped
+    and cut off ends this process."""
+    with path.open("rb") as file:
+        if is_live:
+            yield file.read()
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
+
+
+cdef _salvage(plan, uint64_t limit, _Copy *copy, is_live):
     """Findings of one segment; its records go where copy says."""
     cdef const uint8_t[::1] data
     cdef int result = 0
@@ -153,8 +176,8 @@ cdef _salvage(plan, uint64_t limit, complaint, _Copy *copy):
             with nogil:
                 result = salvage_segment(&nothing, 0, seed, first_position, limit, _take, copy, salvage)
         else:
-            with plan.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                data = mapped
+            with _content(plan.path, is_live) as content:
+                data = content
                 size = data.shape[0] - SEGMENT_HEADER_SIZE
                 with nogil:
                     result = salvage_segment(
@@ -162,7 +185,10 @@ cdef _salvage(plan, uint64_t limit, complaint, _Copy *copy):
                 data = None
         if result != 0:
             raise MemoryError
-        return _findings(plan, salvage, complaint)
+        if is_live:
+            # What looks damaged or torn was being written while it was read.
+            salvage.hole_count = salvage.lost_bytes = salvage.torn_bytes = 0
+        return _findings(plan, salvage)
     finally:
         free(salvage)
 
@@ -195,7 +221,12 @@ def _plans(folder: Path) -> list[_Plan]:
         if plan is None:
             raise LogDamagedError(f"{path}: {complaint}, and nothing in it can be told to be of this log")
         plans.append(plan)
-    return sorted(plans, key=lambda plan: (plan.first_position, plan.path.name))
+    plans.sort(key=lambda plan: (plan.first_position, plan.path.name))
+    names = sorted(plan.path.name for plan in plans)
+    return [
+        plan if plan.path.name == name else replace(plan, complaint=plan.complaint or "the file has another one's name")
+        for plan, name in zip(plans, names, strict=True)
+    ]
 
 
 def _plan(segment: Segment) -> _Plan:
@@ -217,14 +248,14 @@ def _headless_plan(path: Path, complaint: str, ids: set[int]) -> _Plan | None:
     return None
 
 
-cdef list _walk(list plans, _Copy *copy, log):
+cdef list _walk(list plans, _Copy *copy, log, is_live):
     """Findings of all segments, in order. With a log: each one's records are committed to it before the next one is
     read, so that no more than one segment is in memory."""
     cdef uint64_t limit
     findings = []
     for index, plan in enumerate(plans):
         limit = plans[index + 1].first_position if index + 1 < len(plans) else UINT64_MAX
-        findings.append(_salvage(plan, limit, plan.complaint, copy))
+        findings.append(_salvage(plan, limit, copy, is_live and limit == UINT64_MAX))
         if log is not None:
             if copy.batch.size > 0:
                 copy.submitted = log_submit(copy.log, 0, &copy.batch)
@@ -240,12 +271,13 @@ def _await(log: DurableLog, number: int) -> None:
         time.sleep(_POLL_S)
 
 
-def inspect_log(folder: str | os.PathLike[str]) -> list[SegmentFindings]:
-    """What the segments of a folder hold, oldest first; nothing is changed. A process may be writing to it: then the
-    end of the last one may look torn. Raises LogError for what is no log of this version."""
+def inspect_log(folder: str | os.PathLike[str], *, is_live: bool = False) -> list[SegmentFindings]:
+    """What the segments of a folder hold, oldest first; nothing is changed. is_live: a process may be writing to it,
+    so that what is wrong with the last one is not told. Raises LogError for what is no log of this version, and
+    FileNotFoundError when a segment has gone meanwhile."""
     cdef _Copy copy
     memset(&copy, 0, sizeof(copy))
-    return _walk(_plans(Path(folder)), &copy, None)
+    return _walk(_plans(Path(folder)), &copy, None, is_live)
 
 
 def copy_log(folder: str | os.PathLike[str], log: DurableLog) -> list[SegmentFindings]:
@@ -256,6 +288,6 @@ def copy_log(folder: str | os.PathLike[str], log: DurableLog) -> list[SegmentFin
     copy.log = &log.log
     batch_init(&copy.batch, log.log.seed)
     try:
-        return _walk(_plans(Path(folder)), &copy, log)
+        return _walk(_plans(Path(folder)), &copy, log, False)
     finally:
         batch_clear(&copy.batch)

@@ -22,6 +22,7 @@ cdef struct SalvageHole:
 
 
 cdef struct Salvage:
+    uint64_t commits                  # marks
     uint64_t records                  # that were applied, holes not counted
     uint64_t end                      # offset behind the last whole group
     uint64_t lost_bytes               # in holes

@@ -110,6 +110,7 @@ cdef int salvage_segment(
             if salvage.end == offset and _mark_position(data + offset) == first_position + offset:
                 offset += length
                 salvage.end = offset
+                salvage.commits += 1
                 continue
             length = 0
         if length > 0:

@@ -5,6 +5,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from rookery.core.log.errors import LogDamagedError, LogError, LogTooNewError
 from rookery.core.structures.checksum import checksum
@@ -14,6 +15,7 @@ VERSION = 1
 
 HEADER = struct.Struct("<8sIIQQQQ")
 _MAGIC = b"RKYLOG\r\n"
+_BLOCK_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +59,26 @@ def read_segment(path: Path) -> Segment | None:
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_SIZE)
-            behind = file.read(HEADER_SIZE)
             size = os.fstat(file.fileno()).st_size
+            if len(header) < HEADER_SIZE or not _is_whole(header):
+                if not _has_more(file):
+                    return None
+                raise LogDamagedError(f"{path}: the header is {'damaged' if any(header) else 'missing'}")
     except OSError as error:
         raise LogError(f"{path}: {error.strerror}") from error
-    if len(header) < HEADER_SIZE or not any(header):
-        if any(behind):
-            raise LogDamagedError(f"{path}: the header is missing")
-        return None
-    magic, version, check, log_id, number, first_position, created_ms = HEADER.unpack_from(header)
-    if magic == _MAGIC and version > VERSION:
+    _, version, _, log_id, number, first_position, created_ms = HEADER.unpack_from(header)
+    if version > VERSION:
         raise LogTooNewError(f"{path}: has format {version}, this version of Rookery reads up to {VERSION}")
-    if magic != _MAGIC or check != checksum(header[:12] + bytes(4) + header[16:]) or version == 0:
-        if any(behind):
-            raise LogDamagedError(f"{path}: the header is damaged")
-        return None
     return Segment(path, number, log_id, first_position, created_ms, size)
+
+
+def _is_whole(header: bytes) -> bool:
+    """Magic, version and checksum are where they are in every version, and so is what the checksum covers."""
+    magic, version, check, *_ = HEADER.unpack_from(header)
+    return magic == _MAGIC and version > 0 and check == checksum(header[:12] + bytes(4) + header[16:])
+
+
+def _has_more(file: BinaryIO) -> bool:
+    """Does anything but zeros follow? The header is on the disk before the first record is written, so a file that was
+    never begun has nothing, and one whose first block is lost has something."""
+    return any(any(block) for block in iter(lambda: file.read(_BLOCK_SIZE), b""))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rookery.core.log.durable_log import DurableLog, RecordWriter
 from rookery.core.log.errors import LogDamagedError, LogError, LogTooNewError
+from support.log_files import LAST_MARK_SIZE, make_newer
 from support.waiting import wait_until
 
 Records = list[tuple[int, bytes]]
@@ -156,20 +157,24 @@ def test_cut_at_every_byte_of_the_last_commit_leaves_the_earlier_ones(tmp_path: 
     path = only_file(tmp_path)
     whole = path.read_bytes()
     first_end = whole.index(b"first") + len(b"first")
+    second_end = len(whole) - LAST_MARK_SIZE
     for cut in range(first_end, len(whole)):
         path.write_bytes(whole[:cut])
-        assert read(tmp_path) == [(1, b"first")], cut
+        assert read(tmp_path) == [(1, b"first"), (2, b"second record")][: 1 + (cut >= second_end)], cut
     path.write_bytes(whole)
     assert read(tmp_path) == [(1, b"first"), (2, b"second record")]
 
 
-def test_flipped_bit_anywhere_gives_a_prefix_or_a_refusal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+def test_flipped_bit_anywhere_gives_a_prefix_or_a_refusal(tmp_path: Path, is_killed: bool) -> None:
     batches = [[(1, b"first")], [(2, b"second"), (3, b"third")], [(4, b"fourth")]]
     write(tmp_path, batches)
     expected = [record for batch in batches for record in batch]
     prefixes = [expected[:count] for count in range(len(expected) + 1)]
     path = only_file(tmp_path)
     whole = path.read_bytes()
+    if is_killed:
+        whole = whole[:-LAST_MARK_SIZE]
     refused = cut = 0
     for bit in range(len(whole) * 8):
         damaged = bytearray(whole)
@@ -184,7 +189,8 @@ def test_flipped_bit_anywhere_gives_a_prefix_or_a_refusal(tmp_path: Path) -> Non
             cut += records != expected
             path.write_bytes(whole)
     assert refused > len(whole)  # everything before the last commit, at least
-    assert cut > 0  # the last commit: nothing shows that it was synced
+    # Nothing shows that the last commit was synced, unless the process stopped in order.
+    assert (cut > 0) == is_killed
 
 
 def test_damage_names_file_and_offset_and_changes_nothing(tmp_path: Path) -> None:
@@ -223,11 +229,21 @@ def test_missing_segment_in_between_is_refused(tmp_path: Path) -> None:
 def test_later_format_is_refused(tmp_path: Path) -> None:
     write(tmp_path, [[(1, b"x")]])
     path = only_file(tmp_path)
-    header = bytearray(path.read_bytes())
-    header[8] = 2
-    path.write_bytes(header)
-    with pytest.raises(LogTooNewError, match="has format 2, this version of Rookery reads up to 1"):
+    make_newer(path)
+    content = path.read_bytes()
+    with pytest.raises(LogTooNewError, match=f"{path}: has format 2, this version of Rookery reads up to 1"):
         read(tmp_path)
+    assert path.read_bytes() == content
+
+
+def test_file_whose_first_block_is_lost_is_refused_and_stays(tmp_path: Path) -> None:
+    write(tmp_path, [[(1, bytes(range(256)) * 40)]])
+    path = only_file(tmp_path)
+    damaged = bytes(4096) + path.read_bytes()[4096:]
+    path.write_bytes(damaged)
+    with pytest.raises(LogDamagedError, match="the header is missing"):
+        read(tmp_path)
+    assert path.read_bytes() == damaged
 
 
 def test_segments_of_two_logs_are_refused(tmp_path: Path) -> None:
@@ -343,6 +359,7 @@ def test_disk_that_fails_for_long_leaves_no_trail_of_files(tmp_path: Path) -> No
         wait_until(lambda: log.committed(0) == 2)
         state = log.state()
         assert state.segments == 2
+    state = log.state()
     files = sorted(tmp_path.glob("*.log"))
     assert len(files) == 2
     assert sum(file.stat().st_size for file in files) == state.total_bytes

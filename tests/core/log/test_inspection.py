@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rookery.core.log.durable_log import DurableLog, RecordWriter
 from rookery.core.log.errors import LogDamagedError, LogError, LogTooNewError
 from rookery.core.log.inspection import SegmentFindings, copy_log, inspect_log
+from support.log_files import LAST_MARK_SIZE, make_newer
 from support.waiting import wait_until
 
 Group = list[tuple[int, bytes]]
@@ -89,13 +90,14 @@ def test_empty_folder_has_no_segments(tmp_path: Path) -> None:
 
 
 def test_log_that_is_being_written_can_be_looked_into(tmp_path: Path) -> None:
+    # It is read, not mapped: when its writer cuts it, what was mapped behind the cut would end the reader.
     with running(tmp_path / "log") as log:
         writer = RecordWriter(log)
         writer.append(1, b"x")
         writer.submit()
         wait_until(lambda: log.committed(0) == 1)
-        (found,) = inspect_log(tmp_path / "log")
-        assert found.records == 1
+        (found,) = inspect_log(tmp_path / "log", is_live=True)
+        assert (found.commits, found.records) == (1, 1)
         assert found.torn_bytes == 0  # blocks that were set aside are no torn commit
         assert found.size > found.end_offset
 
@@ -105,12 +107,13 @@ def test_torn_end_is_no_damage(tmp_path: Path) -> None:
     write(folder, numbered(3))
     (path,) = files(folder)
     whole = path.read_bytes()
-    path.write_bytes(whole[:-3])
+    torn = whole[: -LAST_MARK_SIZE - 3]
+    path.write_bytes(torn)
     (found,) = inspect_log(folder)
     assert not found.is_damaged
-    assert found.records == 2
-    assert found.torn_bytes == len(whole) - 3 - found.end_offset
-    assert path.read_bytes() == whole[:-3]
+    assert (found.commits, found.records) == (3, 2)
+    assert found.torn_bytes == len(torn) - found.end_offset
+    assert path.read_bytes() == torn
 
 
 def test_damaged_record_costs_only_itself(tmp_path: Path) -> None:
@@ -183,9 +186,23 @@ def test_what_is_no_log_or_of_a_later_version_is_refused(tmp_path: Path) -> None
     with pytest.raises(LogDamagedError, match="nothing in it can be told to be of this log"):
         inspect_log(tmp_path / "c")
     write(tmp_path / "d", [[[(1, b"x")]]])
-    flip(files(tmp_path / "d")[0], 8, 1)
+    make_newer(files(tmp_path / "d")[0])
     with pytest.raises(LogTooNewError):
         inspect_log(tmp_path / "d")
+
+
+def test_file_in_the_place_of_another_is_damage(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    for number in range(2):
+        write(folder, [[[(1, b"%d" % number)]]])
+    first, second = files(folder)
+    first.rename(folder / "0000000000000003.log")
+    with pytest.raises(LogDamagedError):
+        read(folder)
+    found = inspect_log(folder)
+    assert [segment.complaint for segment in found] == ["the file has another one's name"] * 2
+    records, _ = repaired(folder, tmp_path / "new")
+    assert records == [(1, b"0"), (1, b"1")]
 
 
 def test_large_log_is_copied_in_pieces(tmp_path: Path) -> None:
