@@ -16,6 +16,8 @@ import click
 
 from rookery.server.exit_code import ExitCode
 
+from .data_commands import log_commands, repair
+
 if TYPE_CHECKING:
     from rookery.server.address import Address
     from rookery.server.broker import Broker
@@ -152,6 +154,10 @@ def _ask_for_password() -> str:
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         return password
     return sys.stdin.readline().rstrip("\r\n")
+
+
+rookery.add_command(log_commands)
+rookery.add_command(repair)
 
 
 class UnusableConfig(click.ClickException):

@@ -45,7 +45,8 @@ from .auth.passwords import PasswordVerifier
 from .bans import PersistentBans
 from .commands import Command, for_each_shard
 from .config import Config, MqttSection
-from .durable_data import DurableData, lock_directory, open_durable_data
+from .data_directory import lock_directory
+from .durable_data import DurableData, open_durable_data
 from .event_bus import EventBus
 from .events import event_of
 from .listeners import address_of, open_listener

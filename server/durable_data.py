@@ -1,15 +1,9 @@
-"""The data directory of a broker: who may use it, and the durable log within it from its start to its end.
+"""The durable log of a broker, from its start to its end."""
 
-DIR/lock        held by the process that uses the directory
-DIR/log/        segments of the durable log
-DIR/admin.db    the admin database, see rookery.server.store
-"""
-
-import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -18,49 +12,10 @@ from rookery.core.engine import Engine
 from rookery.core.log.durable_log import DurableLog, LogState
 
 from .config import DataSection
+from .data_directory import DIRECTORY_MODE, LOG_FOLDER, DataDirectoryError, settle_directory
 from .log import get_logger
 
-DIRECTORY_MODE = 0o700
-FILE_MODE = 0o600
-LOG_FOLDER = "log"
-LOCK_FILE = "lock"
-
 _log = get_logger(__name__)
-
-
-class DataDirectoryError(Exception):
-    """The data directory cannot be used; the text says why. The cause is an OSError where there was one."""
-
-
-class DataDirectoryInUse(DataDirectoryError):
-    """Another process has it."""
-
-
-@contextmanager
-def lock_directory(directory: Path | None) -> Iterator[None]:
-    """Make the directory where there is none, and have it for this process alone. None: there is nothing to lock.
-
-    Raises DataDirectoryError; DataDirectoryInUse names the process that has it.
-    """
-    if directory is None:
-        yield
-        return
-    try:
-        directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-    except OSError as error:
-        raise DataDirectoryError(f"data directory {directory}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise DataDirectoryInUse(f"data directory {directory}: in use by process {holder}") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class DurableData:
@@ -117,6 +72,7 @@ async def open_durable_data(section: DataSection, engine: Engine) -> AsyncIterat
 
 
 def _open(section: DataSection, folder: Path) -> DurableLog:
+    settle_directory(folder.parent)
     try:
         folder.mkdir(DIRECTORY_MODE, exist_ok=True)
         return DurableLog(

@@ -24,7 +24,7 @@ from .auth.key_set import KeySetError
 from .auth.password_file import PasswordFileError
 from .broker import Broker, ShardFailed, open_broker
 from .config import Config
-from .durable_data import DataDirectoryError, DataDirectoryInUse
+from .data_directory import DataDirectoryError, DataDirectoryInUse
 from .exit_code import ExitCode
 from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger

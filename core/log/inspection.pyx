@@ -150,8 +150,8 @@ cdef _findings(plan, const Salvage *salvage):
 
 @contextmanager
 def _content(path: Path, is_live: bool) -> Iterator[object]:
-    """The bytes of a file. Those of one that a process writes to are read: it may be cut at any time, and what is mapped
-    and cut off ends this process."""
+    """The bytes of a file. Those of one that a process writes to are read: it may be cut at any time, and touching what
+    is mapped and cut off ends this process."""
     with path.open("rb") as file:
         if is_live:
             yield file.read()
@@ -229,6 +229,21 @@ def _plans(folder: Path) -> list[_Plan]:
     ]
 
 
+def _unbegun(folder: Path, begun: set[Path]) -> list[SegmentFindings]:
+    """Files without anything in them: the last one was being made when the process ended."""
+    paths = {path for path in folder.iterdir() if path.suffix == ".log"}
+    findings = []
+    for path in sorted(paths - begun):
+        is_last = path == max(paths)
+        findings.append(SegmentFindings(
+            path=path, number=0, first_position=0, created_ms=0, size=path.stat().st_size, commits=0, records=0,
+            counts={}, end_offset=0, holes=(), hole_count=0, lost_bytes=0,
+            torn_bytes=path.stat().st_size if is_last else 0,
+            complaint="" if is_last else "the header is damaged, and later segments follow",
+        ))
+    return findings
+
+
 def _plan(segment: Segment) -> _Plan:
     return _Plan(
         segment.path, segment.number, segment.log_id, segment.first_position, segment.created_ms, segment.size, "")
@@ -277,7 +292,8 @@ def inspect_log(folder: str | os.PathLike[str], *, is_live: bool = False) -> lis
     FileNotFoundError when a segment has gone meanwhile."""
     cdef _Copy copy
     memset(&copy, 0, sizeof(copy))
-    return _walk(_plans(Path(folder)), &copy, None, is_live)
+    plans = _plans(Path(folder))
+    return _walk(plans, &copy, None, is_live) + _unbegun(Path(folder), {plan.path for plan in plans})
 
 
 def copy_log(folder: str | os.PathLike[str], log: DurableLog) -> list[SegmentFindings]:

@@ -75,7 +75,7 @@ def read_segment(path: Path) -> Segment | None:
 def _is_whole(header: bytes) -> bool:
     """Magic, version and checksum are where they are in every version, and so is what the checksum covers."""
     magic, version, check, *_ = HEADER.unpack_from(header)
-    return magic == _MAGIC and version > 0 and check == checksum(header[:12] + bytes(4) + header[16:])
+    return bool(magic == _MAGIC and version > 0 and check == checksum(header[:12] + bytes(4) + header[16:]))
 
 
 def _has_more(file: BinaryIO) -> bool:

@@ -195,8 +195,7 @@ def test_file_in_the_place_of_another_is_damage(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     for number in range(2):
         write(folder, [[[(1, b"%d" % number)]]])
-    first, second = files(folder)
-    first.rename(folder / "0000000000000003.log")
+    files(folder)[0].rename(folder / "0000000000000003.log")
     with pytest.raises(LogDamagedError):
         read(folder)
     found = inspect_log(folder)

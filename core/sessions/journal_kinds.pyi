@@ -1,0 +1,3 @@
+from collections.abc import Mapping
+
+JOURNAL_KINDS: Mapping[int, str]
