@@ -70,6 +70,12 @@ cdef void journal_follow(Session *session) noexcept nogil
 # Session.is_written says for which sessions the following are to be called.
 cdef void journal_session(Session *session, uint8_t flags) noexcept nogil
 cdef void journal_ended(Session *session) noexcept nogil
+# To the end of the list of those that are written; out of it.
+cdef void written_to_end(Session *session) noexcept nogil
+cdef void retaining_to_end(Tenant *tenant) noexcept nogil
+# A tenant has got a retained tree, or loses it.
+cdef void journal_is_retaining(Tenant *tenant) noexcept nogil
+cdef void journal_retains_nothing(Tenant *tenant) noexcept nogil
 # A session that was read back from the log counts as written.
 cdef void journal_is_written(Session *session) noexcept nogil
 cdef void journal_subscribed(

@@ -7,7 +7,7 @@ from rookery.core.log.batch cimport batch_begin, batch_close_group, batch_end
 from rookery.core.log.format cimport GROUP_GOES_ON, put_u16, put_u32, put_u64
 from rookery.core.log.writer cimport LOG_SOURCES
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end, publication_of
-from rookery.core.sessions.state cimport Journal, Session, Tenant
+from rookery.core.sessions.state cimport Journal, Session, Tenant, World
 from rookery.core.structures.atomics cimport atomic_add_u64, atomic_subtract_u64
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.topics.names cimport ParsedFilter
@@ -30,6 +30,71 @@ cdef void journal_begin_group(Journal *journal) noexcept nogil:
 cdef void journal_end_group(Journal *journal) noexcept nogil:
     journal.is_in_group = 0
     batch_close_group(&journal.batch)
+
+
+# Lists
+
+cdef void _append_written(Session *session) noexcept nogil:
+    cdef World *world = session.tenant.world
+    session.previous_written = world.last_written
+    session.next_written = NULL
+    if world.last_written == NULL:
+        world.first_written = session
+    else:
+        world.last_written.next_written = session
+    world.last_written = session
+
+
+cdef void _remove_written(Session *session) noexcept nogil:
+    cdef World *world = session.tenant.world
+    if session.previous_written == NULL:
+        world.first_written = session.next_written
+    else:
+        session.previous_written.next_written = session.next_written
+    if session.next_written == NULL:
+        world.last_written = session.previous_written
+    else:
+        session.next_written.previous_written = session.previous_written
+
+
+cdef void written_to_end(Session *session) noexcept nogil:
+    _remove_written(session)
+    _append_written(session)
+
+
+cdef void journal_is_retaining(Tenant *tenant) noexcept nogil:
+    cdef World *world = tenant.world
+    # What it retains from now on is written as it comes.
+    tenant.checkpoint = world.checkpoint
+    _append_retaining(tenant)
+
+
+cdef void _append_retaining(Tenant *tenant) noexcept nogil:
+    cdef World *world = tenant.world
+    tenant.previous_retaining = world.last_retaining
+    tenant.next_retaining = NULL
+    if world.last_retaining == NULL:
+        world.first_retaining = tenant
+    else:
+        world.last_retaining.next_retaining = tenant
+    world.last_retaining = tenant
+
+
+cdef void journal_retains_nothing(Tenant *tenant) noexcept nogil:
+    cdef World *world = tenant.world
+    if tenant.previous_retaining == NULL:
+        world.first_retaining = tenant.next_retaining
+    else:
+        tenant.previous_retaining.next_retaining = tenant.next_retaining
+    if tenant.next_retaining == NULL:
+        world.last_retaining = tenant.previous_retaining
+    else:
+        tenant.next_retaining.previous_retaining = tenant.previous_retaining
+
+
+cdef void retaining_to_end(Tenant *tenant) noexcept nogil:
+    journal_retains_nothing(tenant)
+    _append_retaining(tenant)
 
 
 # Sessions
@@ -95,6 +160,8 @@ cdef void journal_follow(Session *session) noexcept nogil:
 cdef void journal_is_written(Session *session) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     session.is_written = 1
+    session.checkpoint = tenant.world.checkpoint
+    _append_written(session)
     tenant.persistent_count += 1
     if tenant.persistent_count == 1:
         atomic_add_u64(&tenant.shared.durable_shards, <uint64_t> 1 << tenant.world.shard)
@@ -103,6 +170,7 @@ cdef void journal_is_written(Session *session) noexcept nogil:
 cdef void journal_ended(Session *session) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     _name_session(session, JOURNAL_ENDED)
+    _remove_written(session)
     session.is_written = 0
     tenant.persistent_count -= 1
     if tenant.persistent_count == 0:

@@ -3,7 +3,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from rookery.core.sessions.journal cimport journal_cleared, journal_retained
+from rookery.core.sessions.journal cimport (
+    journal_cleared, journal_is_retaining, journal_retained, journal_retains_nothing,
+)
 from rookery.core.sessions.message cimport NEVER, Publication, message_release, message_size, message_topic
 from rookery.core.sessions.message cimport publication_keep
 from rookery.core.sessions.notices cimport (
@@ -63,6 +65,7 @@ cdef int tenant_retain_at(Tenant *tenant, Publication *publication, uint64_t sto
         tenant.retained = retained_new(tenant.world.key)
         if tenant.retained == NULL:
             return RETAIN_NO_MEMORY
+        journal_is_retaining(tenant)
     retained = <Retained *> calloc(1, sizeof(Retained))
     if retained == NULL:
         return RETAIN_NO_MEMORY
@@ -122,4 +125,5 @@ cdef void tenant_drop_retained(Tenant *tenant) noexcept nogil:
     if walk != NULL:
         retained_walk_free(walk)
     retained_free(tenant.retained)
+    journal_retains_nothing(tenant)
     tenant.retained = NULL

@@ -188,6 +188,9 @@ cdef struct Session:
     uint32_t match_index         # its place among that publication's targets
     uint64_t connected_at_ms     # clock of the shards
     uint64_t detached_at_ms      # 0 while online
+    uint64_t checkpoint          # in which it was last written
+    Session *previous_written    # in World.first_written ..
+    Session *next_written
     uint64_t dropped_messages    # messages that this session did not get
     RuleSet *rules               # what it may do, one reference; NULL = everything
     uint8_t unfit_names          # see Identity; of a session with rules
@@ -227,7 +230,10 @@ cdef struct Tenant:
     uint64_t users               # connections, sessions, retained messages, walks: the tenant goes when there is none
     uint8_t is_configured        # settings of its own: it stays, one user more
     uint64_t subscription_count
-    uint64_t persistent_count    # sessions that are journaled
+    uint64_t persistent_count    # sessions that are written to the journal
+    uint64_t checkpoint          # in which its retained messages were last written
+    Tenant *previous_retaining   # in World.first_retaining ..
+    Tenant *next_retaining
     Counters counters
 
 
@@ -262,6 +268,11 @@ cdef struct World:               # what sessions and tenants of one shard have i
     MatchCache *cache
     const HashKey *key
     Journal *journal             # NULL where nothing is durable
+    uint64_t checkpoint          # that is under way, or the last one
+    Session *first_written       # sessions that are written to the journal, the one longest ago first
+    Session *last_written
+    Tenant *first_retaining      # tenants with a retained tree, while there is a journal; likewise
+    Tenant *last_retaining
     NoticeBoard *notices         # NULL where nobody may ask: tests of single structures
     uint64_t next_serial         # steps by the number of shards, so that serials are unique in the process
     uint64_t publication_stamp   # grows with every publication

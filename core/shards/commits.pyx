@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from rookery.core.log.writer cimport log_submit
 from rookery.core.sessions.outbox cimport outbox_enlist
 from rookery.core.sessions.state cimport Commitment, Journal
+from rookery.core.shards.checkpoint cimport checkpoint_has_work, checkpoint_step
 from rookery.core.shards.mailbox cimport shard_wake
 from rookery.core.shards.state cimport Connection, Shard
 from rookery.core.structures.atomics cimport atomic_load_u64, atomic_store_u64
@@ -98,6 +99,7 @@ cdef void commits_step(Shard *shard) noexcept nogil:
     cdef Connection *connection
     if shard.world.journal == NULL:
         return
+    checkpoint_step(shard)
     log_submit(shard.journal.log, shard.index, &shard.journal.batch)
     if shard.universe.shard_count > 1:
         _settle(shard)
@@ -115,7 +117,7 @@ cdef bint commits_have_work(Shard *shard) noexcept nogil:
     cdef Connection *connection = shard.uncommitted
     if shard.world.journal == NULL:
         return False
-    if shard.journal.batch.size > 0:
+    if shard.journal.batch.size > 0 or checkpoint_has_work(shard):
         return True
     if shard.is_settling and _is_met(shard, &shard.settling_due):
         return True

@@ -129,6 +129,8 @@ cdef int _apply_session(Restore *restore, const uint8_t *body, uint32_t size) no
         _end(restore, session)
         session = NULL
     if session == NULL:
+        if not body[15] & IS_AFRESH:
+            return 0  # Its beginning was cut off: either it ends later on, or it is written anew.
         session = _new(
             restore, serial, _bytes(names, tenant_size), _bytes(names + tenant_size, user_size),
             _bytes(names + tenant_size + user_size, client_size))

@@ -8,6 +8,7 @@ from rookery.core.sessions.message cimport message_release
 from rookery.core.sessions.notices cimport notice_board_clear, notice_board_init
 from rookery.core.sessions.outbox cimport pool_clear, pool_init
 from rookery.core.shards.admission cimport abandon_transfer
+from rookery.core.shards.checkpoint cimport checkpoint_clear
 from rookery.core.shards.connections cimport connection_drop
 from rookery.core.shards.errands cimport errand_discard, errands_clear
 from rookery.core.shards.listeners cimport listeners_clear
@@ -147,6 +148,7 @@ cdef void shard_free(Shard *shard) noexcept nogil:
     shard.world.journal = NULL
     batch_clear(&shard.journal.batch)
     if shard.world.wheel != NULL and shard.out_mail != NULL:
+        checkpoint_clear(shard)
         replays_clear(shard)
         sweeps_clear(shard)
         _drop_connections(shard)

@@ -420,6 +420,17 @@ cdef struct Registry:          # tenants by id, for all shards; under its mutex
     PointerMap tenants         # hash of the id -> SharedTenant
 
 
+cdef struct Checkpoint:        # a shard's part of it, see checkpoint.pxd
+    uint64_t number            # of the present one, or the last
+    uint8_t is_walking         # there is more to write
+    uint8_t is_ending          # all is written: durable with batch
+    uint64_t batch
+    uint64_t done              # the last one that is durable; atomic
+    Tenant *tenant             # whose retained messages are walked; one user
+    RetainedWalk *retained_walk
+    PointerMap messages        # that several may wait for and this checkpoint has written
+
+
 cdef struct Universe:
     uint32_t shard_count
     HashKey key
@@ -427,6 +438,11 @@ cdef struct Universe:
     Registry registry
     Shard **shards
     Settings default_settings
+    # Written by the first shard.
+    uint64_t checkpoint_number  # of the last one that was begun; atomic
+    uint64_t checkpoint_position  # of the log when the last one began; before the first: when the log began
+    uint64_t checkpoint_bytes   # twice what the last one wrote: the log has to grow by it before the next
+    bint is_checkpointing
     uint64_t wall_offset_ms    # milliseconds of the epoch = clock of the shards + this
 
 
@@ -466,6 +482,7 @@ cdef struct Shard:
     uint64_t congested_until_ms[64]  # by tenant.shared.hash % CONGESTION_PLACES; atomic, read by other shards
     Journal journal            # World.journal, when there is a log
     Connection *uncommitted    # whose outboxes wait for the log
+    Checkpoint checkpoint
     uint64_t handovers         # of mail, ever
     uint64_t taken[64]         # by source: its last handing over that has been taken
     uint64_t settled[64]       # by source: up to which everything is durable here. Atomic, read by the source

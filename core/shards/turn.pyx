@@ -19,6 +19,7 @@ from rookery.core.sessions.state cimport (
 )
 from rookery.core.shards.admission cimport admission_take_transfer
 from rookery.core.shards.commands cimport commands_run
+from rookery.core.shards.checkpoint cimport checkpoint_has_work
 from rookery.core.shards.commits cimport commits_have_work, commits_step
 from rookery.core.shards.connections cimport (
     connection_find, connection_flush, connection_release,
@@ -237,7 +238,12 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     if shard.is_stopping:
         _look_at_end(shard)
     return (
-        shard.ready != NULL or replays_have_work(shard) or sweeps_have_work(shard) or shard.journal.batch.size > 0)
+        shard.ready != NULL
+        or replays_have_work(shard)
+        or sweeps_have_work(shard)
+        or shard.journal.batch.size > 0
+        or checkpoint_has_work(shard)
+    )
 
 
 cdef void _begin(Shard *shard) noexcept nogil:

@@ -28,7 +28,7 @@ from rookery.core.events import (
     SessionInfo,
     ShardStatistics,
 )
-from rookery.core.log.durable_log import DurableLog
+from rookery.core.log.durable_log import SEGMENT_SIZE, DurableLog
 from rookery.core.notices import Notice, NoticeKind
 from rookery.core.settings import TenantSettings
 from support import packets
@@ -104,6 +104,7 @@ class Broker:
         answer: Callable[[AuthReceived | ReauthenticationRequested], Verdict | None] | None = None,
         shard_count: int = 1,
         data: Path | None = None,
+        segment_size: int = SEGMENT_SIZE,
         now_ms: int = 1_000_000,
         **settings: Any,
     ) -> None:
@@ -112,7 +113,7 @@ class Broker:
         self.log: DurableLog | None = None
         if data is not None:
             # The mode changes what survives the machine, not what survives the process.
-            self.log = DurableLog(data, sync="never")
+            self.log = DurableLog(data, sync="never", segment_size=segment_size)
             self.engine.restore(self.log, now_ms=now_ms, unix_ms=EPOCH_MS + now_ms)
             self._log_thread = threading.Thread(target=self.log.run)
             self._log_thread.start()
