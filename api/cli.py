@@ -16,7 +16,7 @@ import click
 
 from rookery.server.exit_code import ExitCode
 
-from .data_commands import log_commands, repair
+from .data_commands import backup, log_commands, repair, restore
 
 if TYPE_CHECKING:
     from rookery.server.address import Address
@@ -158,6 +158,8 @@ def _ask_for_password() -> str:
 
 rookery.add_command(log_commands)
 rookery.add_command(repair)
+rookery.add_command(backup)
+rookery.add_command(restore)
 
 
 class UnusableConfig(click.ClickException):

@@ -28,17 +28,19 @@ def _explained(command: Callable[_Given, int]) -> Callable[_Given, int]:
     @functools.wraps(command)
     def run(*given: _Given.args, **named: _Given.kwargs) -> int:
         from rookery.core.log.errors import LogError
+        from rookery.server.backup import BackupError, TargetError
         from rookery.server.data_directory import DataDirectoryError, DataDirectoryInUse, NoDataDirectory
+        from rookery.server.store import StoreCorrupt, StoreError, StoreLocked
 
         try:
             return command(*given, **named)
-        except NoDataDirectory as error:
+        except (NoDataDirectory, TargetError) as error:
             raise Failed(str(error), ExitCode.USAGE) from error
-        except DataDirectoryInUse as error:
+        except (DataDirectoryInUse, StoreLocked) as error:
             raise Failed(str(error), ExitCode.UNAVAILABLE) from error
-        except LogError as error:
+        except (LogError, BackupError, StoreCorrupt) as error:
             raise Failed(str(error), ExitCode.DATA) from error
-        except DataDirectoryError as error:
+        except (DataDirectoryError, StoreError) as error:
             raise Failed(str(error), ExitCode.PERMISSION) from error
         except OSError as error:
             raise Failed(f"{error.filename}: {error.strerror}", ExitCode.PERMISSION) from error
@@ -99,4 +101,34 @@ def repair(directory: Path) -> int:
         click.echo(line)
     click.echo(f"saved {done.saved_records} records, lost {done.lost_bytes} bytes")
     click.echo(f"the damaged log is now {done.set_aside}")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("target", type=_DIRECTORY)
+@click.option("--link", is_flag=True, help="Hard links instead of copies of what is never written to again.")
+@_explained
+def backup(directory: Path, target: Path, link: bool) -> int:
+    """Copy the log and the admin database to a new directory, also while a broker uses them.
+
+    Everything that was acknowledged before is in the copy, which is read again and checked.
+    """
+    from rookery.server.backup import back_up
+
+    made = back_up(directory, target, is_linked=link)
+    click.echo(f"backup {made.directory}: {len(made.files)} files, {made.size} bytes")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("source", metavar="BACKUP", type=_DIRECTORY)
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@_explained
+def restore(source: Path, directory: Path) -> int:
+    """Make a data directory of a backup, which stays. DIR must be new, or hold neither log nor admin database."""
+    from rookery.server.backup import restore_backup
+
+    restored = restore_backup(source, directory)
+    click.echo(f"data directory {directory}: {len(restored.files)} files, {restored.size} bytes restored")
     return ExitCode.OK

@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 from rookery.core.log.batch cimport LogBatch, batch_begin, batch_clear, batch_end, batch_init
 from rookery.core.log.durable_log cimport DurableLog
 from rookery.core.log.format cimport GROUP_GOES_ON, KIND_MARK, SEGMENT_HEADER_SIZE, log_seed
+from rookery.core.log.recovery cimport SCAN_DAMAGED, Scan, ScanVerdict, scan_segment
 from rookery.core.log.salvage cimport SALVAGE_HOLES, Salvage, position_by_marks, salvage_segment
 from rookery.core.log.writer cimport Log, log_submit
 
@@ -294,6 +295,38 @@ def inspect_log(folder: str | os.PathLike[str], *, is_live: bool = False) -> lis
     memset(&copy, 0, sizeof(copy))
     plans = _plans(Path(folder))
     return _walk(plans, &copy, None, is_live) + _unbegun(Path(folder), {plan.path for plan in plans})
+
+
+cdef int _pass(
+    void *context, uint64_t position, uint8_t kind, const uint8_t *body, uint32_t size
+) noexcept nogil:
+    return 0
+
+
+def measure_segment(path: str | os.PathLike[str]) -> tuple[int, bool]:
+    """Bytes of a segment's file up to the first place that is not as it should be, 0 when it was never begun; and
+    whether there was more on the disk once. A process may be writing to it. Raises LogError, and FileNotFoundError."""
+    cdef Scan scan
+    cdef ScanVerdict verdict
+    cdef const uint8_t[::1] data
+    cdef uint64_t size, first_position
+    cdef uint32_t seed
+    segment = read_segment(Path(path))
+    if segment is None:
+        return 0, False
+    seed = log_seed(segment.log_id)
+    first_position = segment.first_position
+    with _content(Path(path), True) as content:
+        data = content
+        size = data.shape[0]
+        if size <= SEGMENT_HEADER_SIZE:
+            return HEADER_SIZE, False
+        size -= SEGMENT_HEADER_SIZE
+        with nogil:
+            verdict = scan_segment(
+                &data[0] + SEGMENT_HEADER_SIZE, size, seed, first_position, UINT64_MAX, _pass, NULL, &scan)
+        data = None
+    return HEADER_SIZE + scan.end, verdict == SCAN_DAMAGED
 
 
 def copy_log(folder: str | os.PathLike[str], log: DurableLog) -> list[SegmentFindings]:

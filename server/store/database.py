@@ -11,6 +11,7 @@ do; the file is left as it is, and everything that does not need it goes on.
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -114,6 +115,32 @@ class Database:
         """Close it; whoever asks later gets StoreUnavailable."""
         for connection in {self._reader, self._writer}:
             connection.close()
+
+
+def copy_database(file: Path, target: Path) -> None:
+    """A copy, as of one moment, of a database that a process may be writing to, in a file that is not there yet.
+
+    It is one file, whole, and on the disk when this returns. Blocks; raises StoreError.
+    """
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+    except OSError as error:
+        raise StoreUnavailable(f"{target}: {error.strerror or error}") from error
+
+    def copy() -> None:
+        # Not as _connect does: looking at a database must not bring it to the present schema.
+        address = f"{file.absolute().as_uri()}?mode=ro"
+        with (
+            closing(sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S)) as source,
+            closing(sqlite3.connect(target, timeout=BUSY_TIMEOUT_S)) as copied,
+        ):
+            source.backup(copied)
+            copied.execute("PRAGMA journal_mode = DELETE")
+            found = copied.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise StoreCorrupt(f"the file is damaged: {found}")
+
+    _guarded(str(file), copy)
 
 
 def _connect(name: str) -> sqlite3.Connection:

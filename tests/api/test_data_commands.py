@@ -168,3 +168,25 @@ def test_broker_refuses_a_damaged_log_and_starts_on_the_repaired_one(tmp_path: P
         broker.stop()
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o700
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in (tmp_path / "log").iterdir())
+
+
+def test_backup_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = fill(tmp_path / "data").stat().st_size
+    data, backup, new = (str(tmp_path / name) for name in ("data", "backup", "new"))
+    assert main(["backup", data, backup]) == ExitCode.OK
+    assert capsys.readouterr().out == f"backup {backup}: 1 files, {size} bytes\n"
+    assert main(["log", "verify", backup]) == ExitCode.OK
+    capsys.readouterr()
+    assert main(["restore", backup, new]) == ExitCode.OK
+    assert capsys.readouterr().out == f"data directory {new}: 1 files, {size} bytes restored\n"
+    for arguments, code, complaint in (
+        (["backup", data, backup], ExitCode.USAGE, f"backup {backup}: it exists already"),
+        (["backup", backup + "x", new + "x"], ExitCode.USAGE, f"data directory {backup}x: it has no folder log"),
+        (["restore", backup, new], ExitCode.USAGE, f"data directory {new}: it has log already, which would be"),
+        (["restore", data, new + "y"], ExitCode.DATA, f"backup {data}: it has no backup.json, so it is none"),
+    ):
+        assert main(arguments) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"rookery: {complaint}")
+    with lock_directory(tmp_path / "locked"):
+        assert main(["restore", backup, str(tmp_path / "locked")]) == ExitCode.UNAVAILABLE
