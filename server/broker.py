@@ -6,7 +6,8 @@
                                       |-- _run_shard(0)    its thread, without the GIL for its whole life
                                       |      `-- _pump(0)  its events: CONNECTs to admission, replies to callers
                                       |-- _run_shard(1) ...
-                                      `-- decisions of the authenticator that wait (admission)
+                                      |-- decisions of the authenticator that wait (admission)
+                                      `-- data.watch       tells of the durable log's failures
 
 A shard whose thread ends without being told to takes everything down: the others tell their clients, and the error
 leaves open_broker. Commands never block; what a shard answers comes back through Replies, with a deadline.
@@ -292,11 +293,12 @@ class Broker:
         """
         with self._scope:
             async with trio.open_nursery() as decisions:
+                decisions.start_soon(self.data.watch, self.events.publish)
                 async with trio.open_nursery() as shards:
                     limiter = trio.CapacityLimiter(self._engine.shard_count)
                     for shard in range(self._engine.shard_count):
                         shards.start_soon(self._run_shard, shard, limiter, decisions)
-                decisions.cancel_scope.cancel()  # Their clients are gone.
+                decisions.cancel_scope.cancel()  # Their clients are gone, and nothing is written any more.
         self.events.close()
         self._shards_ended.set()
         if self._failure is not None:

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from rookery.core.log.durable_log import DurableLog, LogState
 
 from .config import DataSection
 from .data_directory import DIRECTORY_MODE, LOG_FOLDER, DataDirectoryError, settle_directory
+from .events import Event, StorageFailed, StorageRecovered
 from .log import get_logger
+
+WATCH_S = 0.25  # between two looks at the log's failures
 
 _log = get_logger(__name__)
 
@@ -22,16 +26,41 @@ class DurableData:
     """The durable log of a broker that runs; nothing at all where the configuration keeps data in memory."""
 
     def __init__(self, log: DurableLog | None) -> None:
-        self._log = log
+        self.log = log  # None where data is kept in memory
 
     @property
     def is_kept(self) -> bool:
         """Does anything survive the process?"""
-        return self._log is not None
+        return self.log is not None
 
     def state(self) -> LogState | None:
         """The log's figures; None without a log."""
-        return None if self._log is None else self._log.state()
+        return None if self.log is None else self.log.state()
+
+    async def watch(self, publish: Callable[[Event], None]) -> None:
+        """Tell when the log cannot be written, and when it can again, by an event and in the process's log.
+
+        Until it is cancelled. A failure that is over before it is looked for is told of, too.
+        """
+        if self.log is None:
+            return
+        failures = self.log.state().failures
+        failed_at_ms = 0
+        while True:
+            state = self.log.state()
+            if failed_at_ms == 0 and (state.error != 0 or state.failures != failures):
+                failed_at_ms = _now_ms()
+                reason = os.strerror(state.error or state.last_error)
+                _log.error("log_failing", reason=reason, message="what must be durable is not acknowledged")
+                publish(StorageFailed(at_ms=failed_at_ms, reason=reason))
+            failures = state.failures
+            if failed_at_ms != 0 and state.error == 0:
+                recovered_at_ms = _now_ms()
+                failed_ms = recovered_at_ms - failed_at_ms
+                _log.warning("log_recovered", failed_ms=failed_ms, failures=failures)
+                publish(StorageRecovered(at_ms=recovered_at_ms, failed_ms=failed_ms))
+                failed_at_ms = 0
+            await trio.sleep(WATCH_S)
 
     def complaint(self) -> str | None:
         """Why what clients send is not made durable just now; None when it is, or need not be."""
@@ -39,6 +68,11 @@ class DurableData:
         if state is None or state.error == 0:
             return None
         return f"the durable log cannot be written: {os.strerror(state.error)}"
+
+
+def _now_ms() -> int:
+    """Milliseconds of the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 @asynccontextmanager

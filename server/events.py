@@ -41,6 +41,23 @@ class ClientEvent(TenantEvent):
     client_id: str
 
 
+# The server itself.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageFailed(Event):
+    """The durable log cannot be written: what would have to be durable is not acknowledged any more."""
+
+    reason: str  # the operating system's words: "No space left on device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageRecovered(Event):
+    """The durable log is written again, and what had to wait is on the disk."""
+
+    failed_ms: int  # for so long
+
+
 # Before there is a session.
 
 

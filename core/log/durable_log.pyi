@@ -17,11 +17,17 @@ class LogState:
     synced_position: int
     total_bytes: int
     backlog_bytes: int
+    waiting_batches: int
     segments: int
     commits: int
     syncs: int
+    sync_us: int
+    last_sync_us: int
+    sync_failures: int
     failures: int
+    last_error: int
     error: int
+    failing_ms: int
 
 class DurableLog:
     folder: Path

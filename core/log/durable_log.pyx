@@ -18,7 +18,8 @@ from rookery.core.log.format cimport (
 )
 from rookery.core.log.recovery cimport SCAN_DAMAGED, SCAN_STOPPED, SCAN_TORN, Scan, ScanVerdict, scan_segment
 from rookery.core.log.writer cimport (
-    LOG_SOURCES, log_add_segment, log_clear, log_drop_before, log_init, log_is_full, log_run, log_stop, log_submit,
+    LOG_SOURCES, log_add_segment, log_clear, log_drop_before, log_failing_ms, log_init, log_is_full, log_run, log_stop,
+    log_submit,
 )
 from rookery.core.structures.atomics cimport atomic_load_u32, atomic_load_u64
 
@@ -43,12 +44,18 @@ class LogState:
     position: int
     synced_position: int
     total_bytes: int
-    backlog_bytes: int
+    backlog_bytes: int  # submitted and not committed
+    waiting_batches: int  # the same, in batches: one for a turn of a shard
     segments: int
     commits: int
     syncs: int
-    failures: int
+    sync_us: int  # that all syncs together took
+    last_sync_us: int  # that the last one took, also when it failed
+    sync_failures: int
+    failures: int  # of writing, syncing or making segments
+    last_error: int  # errno of the last failure; 0 = there was none
     error: int  # errno of what is wrong now; 0 = nothing
+    failing_ms: int  # since when something is wrong; 0 = nothing is
 
 
 def _check_source(source: int) -> None:
@@ -195,11 +202,17 @@ cdef class DurableLog:
             synced_position=atomic_load_u64(&self.log.synced_position),
             total_bytes=atomic_load_u64(&self.log.total_bytes),
             backlog_bytes=atomic_load_u64(&self.log.backlog_bytes),
+            waiting_batches=atomic_load_u64(&self.log.waiting_batches),
             segments=self.log.segment_count,
             commits=self.log.commits,
             syncs=self.log.syncs,
+            sync_us=self.log.sync_us,
+            last_sync_us=atomic_load_u64(&self.log.last_sync_us),
+            sync_failures=self.log.sync_failures,
             failures=self.log.failures,
+            last_error=atomic_load_u32(&self.log.last_error),
             error=atomic_load_u32(&self.log.error),
+            failing_ms=log_failing_ms(&self.log),
         )
 
     @property

@@ -64,8 +64,9 @@ cdef struct Log:
     LogChunk *last
     uint8_t is_stopping
     uint64_t drop_before              # segments that end at or before this position may go
-    # Read by anyone, atomic; written by the writer, backlog_bytes by submitters under the mutex as well.
+    # Read by anyone, atomic; written by the writer, backlog_bytes and waiting_batches by submitters as well.
     uint64_t backlog_bytes            # submitted and not committed
+    uint64_t waiting_batches          # the same, in batches
     uint64_t position                 # of the end of what is written
     uint64_t synced_position          # up to here it is on the disk
     uint64_t total_bytes              # of all segments
@@ -73,7 +74,11 @@ cdef struct Log:
     uint64_t failing_since_ms         # monotonic; 0 = all is well
     uint64_t commits
     uint64_t syncs
+    uint64_t sync_us                  # that all syncs together took
+    uint64_t last_sync_us             # that the last one took, also when it failed
+    uint64_t sync_failures
     uint64_t failures                 # of writing, syncing or making segments
+    uint32_t last_error               # errno of the last failure, also when all is well again
     # The writer's own.
     LogChunk *pending_first           # taken from the queue and not yet on the disk, oldest first
     LogChunk *pending_last
@@ -92,6 +97,8 @@ cdef struct Log:
 cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept nogil
 # Too much waits for a disk that does not take it: whoever can refuse, should.
 cdef bint log_is_full(Log *log) noexcept nogil
+# For how long it has not been able to write; 0 = it is.
+cdef uint64_t log_failing_ms(Log *log) noexcept nogil
 # Segments whose last byte lies before position are no longer needed; they go when what is written by now is synced.
 cdef void log_drop_before(Log *log, uint64_t position) noexcept nogil
 # The writer thread; returns when log_stop was called and everything is on the disk, or cannot be put there.

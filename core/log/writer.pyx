@@ -49,6 +49,12 @@ cdef uint64_t _now_ms(int clock) noexcept nogil:
     return <uint64_t> now.tv_sec * 1000 + <uint64_t> now.tv_nsec // 1000000
 
 
+cdef uint64_t _now_us() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t> now.tv_sec * 1000000 + <uint64_t> now.tv_nsec // 1000
+
+
 # Life
 
 cdef int log_init(
@@ -135,6 +141,7 @@ cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept no
     batch.capacity = 0
     batch.number += 1
     atomic_add_u64(&log.backlog_bytes, chunk.size)
+    atomic_add_u64(&log.waiting_batches, 1)
     mutex_lock(&log.mutex)
     was_empty = log.last == NULL
     if was_empty:
@@ -151,6 +158,11 @@ cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept no
 
 cdef bint log_is_full(Log *log) noexcept nogil:
     return atomic_load_u64(&log.backlog_bytes) > LOG_BACKLOG_BYTES
+
+
+cdef uint64_t log_failing_ms(Log *log) noexcept nogil:
+    cdef uint64_t since_ms = atomic_load_u64(&log.failing_since_ms)
+    return 0 if since_ms == 0 else max(_now_ms(CLOCK_MONOTONIC) - since_ms, <uint64_t> 1)
 
 
 cdef void log_drop_before(Log *log, uint64_t position) noexcept nogil:
@@ -194,6 +206,7 @@ cdef void _fail(Log *log, int error) noexcept nogil:
     log.unsynced_bytes = 0
     atomic_store_u64(&log.position, log.kept_position)
     atomic_store_u32(&log.error, <uint32_t> error)
+    atomic_store_u32(&log.last_error, <uint32_t> error)
     log.failures += 1
     if log.failing_since_ms == 0:
         atomic_store_u64(&log.failing_since_ms, _now_ms(CLOCK_MONOTONIC))
@@ -220,12 +233,17 @@ cdef void _free_written(Log *log) noexcept nogil:
 
 cdef bint _sync(Log *log) noexcept nogil:
     """What is written becomes durable. False when it failed: then the segment is given up."""
+    cdef uint64_t began_us
     cdef int error
     if log.descriptor < 0 or log.synced_position == log.position:
         return True
+    began_us = _now_us()
     error = file_sync(&log.files, log.descriptor)
+    atomic_store_u64(&log.last_sync_us, _now_us() - began_us)
+    log.sync_us += log.last_sync_us
     log.syncs += 1
     if error != 0:
+        log.sync_failures += 1
         _fail(log, error)
         return False
     atomic_store_u64(&log.synced_position, log.position)
@@ -349,11 +367,13 @@ cdef bint _commit(Log *log) noexcept nogil:
     cdef uint64_t numbers[LOG_SOURCES]
     cdef LogChunk *chunk
     cdef uint64_t size = 0
+    cdef uint64_t batches
     while _has_unwritten(log):
         if not _open_segment(log):
             return False
         memset(numbers, 0, sizeof(numbers))
         size = 0
+        batches = 0
         chunk = log.pending_first
         while chunk != NULL and chunk.is_written:
             chunk = chunk.next
@@ -363,6 +383,7 @@ cdef bint _commit(Log *log) noexcept nogil:
             if chunk.number > atomic_load_u64(&log.sources[chunk.source].committed):
                 numbers[chunk.source] = chunk.number
                 size += chunk.size
+                batches += 1
             chunk = chunk.next
         # After a failure SYNC_INTERVAL, too, believes the disk only when a sync goes well: writes that succeed into the
         # page cache say nothing, and what cannot be synced piles up in memory.
@@ -375,6 +396,7 @@ cdef bint _commit(Log *log) noexcept nogil:
         _recovered(log)
         _tell(log, numbers)
         atomic_subtract_u64(&log.backlog_bytes, size)
+        atomic_subtract_u64(&log.waiting_batches, batches)
     return True
 
 
