@@ -14,6 +14,7 @@ from .witness import witness
 
 _RESULTS = {
     RetainOutcome.STORED: (200, "RETAINED"),
+    RetainOutcome.OVER_QUOTA: (400, "EXCEED_LIMIT"),
     RetainOutcome.CLEARED: (200, "CLEARED"),
     RetainOutcome.FAILED: (400, "EXCEED_LIMIT"),
 }

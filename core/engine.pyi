@@ -4,6 +4,7 @@ from rookery.core.events import Event
 from rookery.core.log.durable_log import DurableLog
 from rookery.core.notices import Notice, NoticeKind
 from rookery.core.permissions.rule_set import Permissions
+from rookery.core.quotas import ResourceState
 from rookery.core.settings import TenantSettings
 
 class EngineBusy(Exception):
@@ -115,6 +116,12 @@ class Engine:
         lifetime_ms: int = 0,
     ) -> None:
         """End a re-authentication well: AUTH 0x00. lifetime_ms counts from now, as that of admit."""
+
+    def throttle(self, tenant_id: str, resources: Iterable[str]) -> None:
+        """From now on a tenant has no more of these of RESOURCES, whatever its limits say, and enough of the others."""
+
+    def resources(self, tenant_id: str) -> tuple[ResourceState, ...]:
+        """What a tenant has of each of RESOURCES now, and how often it had not enough since it came to be."""
 
     def configure_tenant(self, tenant_id: str, settings: TenantSettings) -> None: ...
     def set_permissions(self, permissions: Permissions | None, *, tenant_id: str, user_id: str, client_id: str) -> None:

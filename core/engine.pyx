@@ -16,21 +16,22 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from rookery.core.border.arguments cimport (
-    acquire_rules, check_farewell, compile_settings, encode_data, encode_name, encode_text, encode_user_properties,
-    make_message, view,
+    acquire_rules, check_farewell, compile_quota, compile_settings, encode_data, encode_name, encode_text,
+    encode_user_properties, make_message, view,
 )
-from rookery.core.border.results cimport decode_event, decode_notice
+from rookery.core.border.results cimport decode_event, decode_notice, decode_resources
 from rookery.core.log.batch cimport batch_init
 from rookery.core.log.durable_log cimport DurableLog
 from rookery.core.permissions.rule_set cimport Permissions
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_take
 from rookery.core.sessions.settings cimport Settings
+from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
 from rookery.core.shards.admission cimport owner_shard, session_key_hash
 from rookery.core.shards.mailbox cimport shard_wake
 from rookery.core.shards.queues cimport (
     command_free, command_new, command_put, event_take_all,
 )
-from rookery.core.shards.registry cimport home_shard_of, registry_clear, registry_init
+from rookery.core.shards.registry cimport home_shard_of, registry_clear, registry_init, registry_tell
 from rookery.core.shards.restore cimport Restore, restore_apply, restore_clear, restore_end
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
@@ -40,7 +41,7 @@ from rookery.core.shards.state cimport (
     COMMAND_CONFIRM, COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN,
     COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
     COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
-    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_UNSUBSCRIBE,
+    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
     FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT, FAREWELL_USER_PROPERTIES, Command, Event,
     MemoryLink, Shard, Universe,
 )
@@ -53,7 +54,8 @@ from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
 
 from rookery.core.log.errors import LogError
 from rookery.core.notices import NoticeKind
-from rookery.core.settings import TenantSettings
+from rookery.core.quotas import RESOURCES
+from rookery.core.settings import TenantSettings, suggest
 from rookery.core.wire.spec import ReasonCode
 
 cdef extern from "<unistd.h>" nogil:
@@ -118,6 +120,7 @@ cdef class Engine:
         memcpy(&self._universe.key, PyBytes_AS_STRING(seed), 16)
         self._universe.wall_offset_ms = time.time_ns() // 1_000_000 - clock_ms()
         compile_settings(default_settings or TenantSettings(), &self._universe.default_settings)
+        self._universe.default_quota_limits = compile_quota(default_settings or TenantSettings())
         self._universe.reclaim = reclaim_new(shard_count)
         self._universe.shards = <Shard **> calloc(shard_count, sizeof(Shard *))
         if self._universe.reclaim == NULL or self._universe.shards == NULL:
@@ -148,6 +151,7 @@ cdef class Engine:
             reclaim_free(universe.reclaim)
         registry_clear(&universe.registry)
         free(universe.shards)
+        free(universe.default_quota_limits)
         free(universe)
 
     def close(self):
@@ -442,7 +446,32 @@ cdef class Engine:
             command = command_new(COMMAND_CONFIGURE, strings, 1)
             if command != NULL:
                 command.settings = compiled
+                command.quota_limits = compile_quota(settings)
             self._put(shard, command)
+
+    def throttle(self, str tenant_id, object resources):
+        cdef bytes tenant = encode_name(tenant_id, "tenant_id")
+        cdef Bytes strings[1]
+        cdef uint64_t closed = 0
+        cdef Command *command
+        for name in resources:
+            if name not in RESOURCES:
+                raise ValueError(f"{name!r} is no resource of a tenant{suggest(name, dict.fromkeys(RESOURCES))}")
+            closed |= <uint64_t> 1 << <int> RESOURCES.index(name)
+        self._shard(0)
+        strings[0] = view(tenant)
+        command = command_new(COMMAND_THROTTLE, strings, 1)
+        if command != NULL:
+            command.number = closed
+        self._put(
+            home_shard_of(hash_bytes(&self._universe.key, strings[0].data, strings[0].size), self.shard_count), command)
+
+    def resources(self, str tenant_id):
+        cdef bytes tenant = encode_name(tenant_id, "tenant_id")
+        cdef uint64_t counted[RESOURCE_FIRST_RATE + 4 * RESOURCE_COUNT]
+        self._shard(0)
+        registry_tell(&self._universe.registry, &self._universe.key, view(tenant), counted)
+        return decode_resources(counted)
 
     def set_permissions(
         self, Permissions permissions, *, str tenant_id, str user_id, str client_id

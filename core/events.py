@@ -91,6 +91,7 @@ class RetainOutcome(IntEnum):
     FAILED = 0  # memory is short
     STORED = 1
     CLEARED = 2
+    OVER_QUOTA = 3  # the tenant has not enough left of a resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class ShardStatistics:
     messages_sent: int
     messages_dropped: int
     actions_denied: int  # publications, topic filters and wills that permission rules did not allow
+    resources_throttled: int  # times that a tenant had not enough of a resource
     connections_held: int  # times that a connection was held back for a rate of its own
     bytes_received: int
     bytes_sent: int

@@ -37,6 +37,7 @@ class NoticeKind(IntEnum):
     PUBLISH_RATE_EXCEEDED = 24  # limit, messages per second
     PERSISTENT_FANOUT_LIMITED = 25  # limit; topic
     PERSISTENT_FANOUT_BYTES_LIMITED = 26  # limit, bytes; topic
+    OUT_OF_RESOURCE = 27  # place in RESOURCES, limit, is a shadow's, times so far
 
 
 # Raised only for tenants with DebugModeEnabled.

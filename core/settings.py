@@ -16,8 +16,10 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, cast
 
+from rookery.core.quotas import RESOURCES
+
 NO_LIMIT = 0xFFFFFFFF  # of RetainMessageMatchLimit: every retained message that matches
-UNLIMITED = 0  # of MsgPubPerSec, InBoundBandWidth and OutBoundBandWidth
+UNLIMITED = 0  # of MsgPubPerSec, InBoundBandWidth, OutBoundBandWidth and quotas
 NEVER = 0xFFFFFFFF  # of a session expiry interval [MQTT5 3.1.2.11.2]
 
 _INT = 2**31 - 1
@@ -95,6 +97,10 @@ def _switch(name: str, default: bool, meaning: str, *, bifromq: bool | None = No
 def _number(name: str, default: int, bifromq: int, minimum: int, maximum: int, meaning: str) -> Any:
     metadata = {"name": name, "bifromq": bifromq, "range": (minimum, maximum), "meaning": meaning}
     return field(default=default, metadata=metadata)
+
+
+def _quota(name: str, meaning: str) -> Any:
+    return _number(name, UNLIMITED, UNLIMITED, 0, _LONG, f"{meaning}; 0 = unlimited")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +212,112 @@ class TenantSettings:
         "retained messages per topic filter of a SUBSCRIBE; 4294967295 = all",
     )
 
+    # Quotas of the tenant, over all its clients: docs/quotas.md. BifroMQ's tenant resource types.
+    total_connections: int = _quota("TotalConnections", "connections at the same time")
+    total_session_memory_bytes: int = _quota(
+        "TotalSessionMemoryBytes", "bytes of sessions, their subscriptions and the messages that they hold"
+    )
+    total_persistent_sessions: int = _quota("TotalPersistentSessions", "persistent sessions")
+    total_persistent_session_space_bytes: int = _quota(
+        "TotalPersistentSessionSpaceBytes", "TotalSessionMemoryBytes of persistent sessions"
+    )
+    total_transient_subscriptions: int = _quota("TotalTransientSubscriptions", "subscriptions of transient sessions")
+    total_persistent_subscriptions: int = _quota("TotalPersistentSubscriptions", "subscriptions of persistent sessions")
+    total_shared_subscriptions: int = _quota("TotalSharedSubscriptions", "shared subscriptions")
+    total_retain_topics: int = _quota("TotalRetainTopics", "retained messages")
+    total_retain_message_space_bytes: int = _quota("TotalRetainMessageSpaceBytes", "bytes of retained messages")
+    total_connect_per_second: int = _quota("TotalConnectPerSecond", "connects per second")
+    total_inbound_bytes_per_second: int = _quota(
+        "TotalInboundBytesPerSecond", "bytes per second read from all connections"
+    )
+    total_transient_subscribe_per_second: int = _quota(
+        "TotalTransientSubscribePerSecond", "topic filters per second subscribed to by transient sessions"
+    )
+    total_persistent_subscribe_per_second: int = _quota(
+        "TotalPersistentSubscribePerSecond", "topic filters per second subscribed to by persistent sessions"
+    )
+    total_transient_unsubscribe_per_second: int = _quota(
+        "TotalTransientUnsubscribePerSecond", "topic filters per second unsubscribed from by transient sessions"
+    )
+    total_persistent_unsubscribe_per_second: int = _quota(
+        "TotalPersistentUnsubscribePerSecond", "topic filters per second unsubscribed from by persistent sessions"
+    )
+    total_retained_messages_per_seconds: int = _quota(
+        "TotalRetainedMessagesPerSeconds", "messages per second that are retained"
+    )
+    total_retained_bytes_per_second: int = _quota("TotalRetainedBytesPerSecond", "bytes per second that are retained")
+    total_retain_match_per_seconds: int = _quota(
+        "TotalRetainMatchPerSeconds", "topic filters per second that look for retained messages"
+    )
+    total_retain_match_bytes_per_second: int = _quota(
+        "TotalRetainMatchBytesPerSecond", "payload bytes per second of retained messages for new subscriptions"
+    )
+    total_transient_fan_out_bytes_per_seconds: int = _quota(
+        "TotalTransientFanOutBytesPerSeconds",
+        "bytes per second to transient sessions, of publications that reach several",
+    )
+    total_persistent_fan_out_bytes_per_seconds: int = _quota(
+        "TotalPersistentFanOutBytesPerSeconds",
+        "bytes per second to persistent sessions, of publications that reach several",
+    )
+
+    # Their shadows: what they would refuse is counted, and nothing is refused.
+    shadow_total_connections: int = _quota("ShadowTotalConnections", "shadow of TotalConnections")
+    shadow_total_session_memory_bytes: int = _quota(
+        "ShadowTotalSessionMemoryBytes", "shadow of TotalSessionMemoryBytes"
+    )
+    shadow_total_persistent_sessions: int = _quota("ShadowTotalPersistentSessions", "shadow of TotalPersistentSessions")
+    shadow_total_persistent_session_space_bytes: int = _quota(
+        "ShadowTotalPersistentSessionSpaceBytes", "shadow of TotalPersistentSessionSpaceBytes"
+    )
+    shadow_total_transient_subscriptions: int = _quota(
+        "ShadowTotalTransientSubscriptions", "shadow of TotalTransientSubscriptions"
+    )
+    shadow_total_persistent_subscriptions: int = _quota(
+        "ShadowTotalPersistentSubscriptions", "shadow of TotalPersistentSubscriptions"
+    )
+    shadow_total_shared_subscriptions: int = _quota(
+        "ShadowTotalSharedSubscriptions", "shadow of TotalSharedSubscriptions"
+    )
+    shadow_total_retain_topics: int = _quota("ShadowTotalRetainTopics", "shadow of TotalRetainTopics")
+    shadow_total_retain_message_space_bytes: int = _quota(
+        "ShadowTotalRetainMessageSpaceBytes", "shadow of TotalRetainMessageSpaceBytes"
+    )
+    shadow_total_connect_per_second: int = _quota("ShadowTotalConnectPerSecond", "shadow of TotalConnectPerSecond")
+    shadow_total_inbound_bytes_per_second: int = _quota(
+        "ShadowTotalInboundBytesPerSecond", "shadow of TotalInboundBytesPerSecond"
+    )
+    shadow_total_transient_subscribe_per_second: int = _quota(
+        "ShadowTotalTransientSubscribePerSecond", "shadow of TotalTransientSubscribePerSecond"
+    )
+    shadow_total_persistent_subscribe_per_second: int = _quota(
+        "ShadowTotalPersistentSubscribePerSecond", "shadow of TotalPersistentSubscribePerSecond"
+    )
+    shadow_total_transient_unsubscribe_per_second: int = _quota(
+        "ShadowTotalTransientUnsubscribePerSecond", "shadow of TotalTransientUnsubscribePerSecond"
+    )
+    shadow_total_persistent_unsubscribe_per_second: int = _quota(
+        "ShadowTotalPersistentUnsubscribePerSecond", "shadow of TotalPersistentUnsubscribePerSecond"
+    )
+    shadow_total_retained_messages_per_seconds: int = _quota(
+        "ShadowTotalRetainedMessagesPerSeconds", "shadow of TotalRetainedMessagesPerSeconds"
+    )
+    shadow_total_retained_bytes_per_second: int = _quota(
+        "ShadowTotalRetainedBytesPerSecond", "shadow of TotalRetainedBytesPerSecond"
+    )
+    shadow_total_retain_match_per_seconds: int = _quota(
+        "ShadowTotalRetainMatchPerSeconds", "shadow of TotalRetainMatchPerSeconds"
+    )
+    shadow_total_retain_match_bytes_per_second: int = _quota(
+        "ShadowTotalRetainMatchBytesPerSecond", "shadow of TotalRetainMatchBytesPerSecond"
+    )
+    shadow_total_transient_fan_out_bytes_per_seconds: int = _quota(
+        "ShadowTotalTransientFanOutBytesPerSeconds", "shadow of TotalTransientFanOutBytesPerSeconds"
+    )
+    shadow_total_persistent_fan_out_bytes_per_seconds: int = _quota(
+        "ShadowTotalPersistentFanOutBytesPerSeconds", "shadow of TotalPersistentFanOutBytesPerSeconds"
+    )
+
     def __post_init__(self) -> None:
         problems = [
             Problem(setting.name, message)
@@ -250,6 +362,10 @@ class TenantSettings:
             changes["min_session_expiry_seconds"] = min(inherited["min_session_expiry_seconds"], expiry_maximum)
         return cls(**{**inherited, **changes})
 
+    def quota_limits(self) -> tuple[int, ...]:
+        """The limits of all RESOURCES, then those of their shadows; 0 = none."""
+        return tuple(getattr(self, field_name) for field_name in _QUOTA_FIELDS)
+
     def to_names(self) -> dict[str, Value]:
         """All values under BifroMQ's names."""
         return {setting.name: getattr(self, setting.field_name) for setting in SETTINGS}
@@ -277,6 +393,7 @@ def _read_row(row: Field[Any]) -> Setting:
 
 SETTINGS: tuple[Setting, ...] = tuple(_read_row(row) for row in fields(TenantSettings))
 SETTINGS_BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
+_QUOTA_FIELDS = tuple(SETTINGS_BY_NAME[prefix + name].field_name for prefix in ("", "Shadow") for name in RESOURCES)
 
 DEFAULT = TenantSettings()
 BIFROMQ = TenantSettings(**cast(dict[str, Any], {setting.field_name: setting.bifromq for setting in SETTINGS}))

@@ -33,6 +33,7 @@ from rookery.core.events import (
     ShardStopped,
 )
 from rookery.core.permissions.rule_set import Permissions
+from rookery.core.quotas import ResourceState
 from rookery.core.settings import TenantSettings
 from rookery.core.topics.names import TopicRules
 
@@ -57,6 +58,7 @@ from .permissions import PersistentRules, RulePermissions, open_permissions
 from .permissions.providers import ProvidedPermissions
 from .plugins.host import PluginHost, open_plugins
 from .plugins.tenant_settings import ProvidedSettings
+from .plugins.throttling import Throttling
 from .replies import Answer, Replies
 from .retained import RetainedMessages
 from .sessions import Sessions
@@ -206,6 +208,13 @@ class Broker:
         """What is in force for a tenant."""
         return self.settings.of(tenant_id)
 
+    def resources_of(self, tenant_id: str) -> tuple[ResourceState, ...]:
+        """What a tenant has of each resource now, its limits and shadows, and how often they were hit.
+
+        The counts are those since the tenant was last without clients, sessions and retained messages.
+        """
+        return self._engine.resources(tenant_id)
+
     async def reload(self) -> None:
         """Read again what is kept in files beside the configuration: rules, passwords, keys.
 
@@ -270,6 +279,10 @@ class Broker:
                     provided = ProvidedSettings(host, self.settings)
                     doorkeepers.append(provided.admit)
                     background.start_soon(provided.refresh, host.refresh_s)
+                if host.has_throttlers:
+                    throttling = Throttling(host, self._engine.resources, self._engine.throttle)
+                    doorkeepers.append(throttling.admit)
+                    background.start_soon(throttling.refresh, host.throttle_refresh_s)
                 if host.has_balancers:
                     doorkeepers.append(host.balance)
                 if self._rule_providers:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
 
 from rookery.core.notices import CloseCause, DropReason, Notice, NoticeKind
+from rookery.core.quotas import RESOURCES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +291,18 @@ class RetainedMatched(ClientEvent):
     count: int  # messages
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfTenantResource(TenantEvent):
+    """A tenant had not enough of a resource; it is told of once a second and resource at most."""
+
+    resource: str  # one of rookery.core.quotas.RESOURCES
+    limit: int  # 0: a plugin has closed the resource
+    is_shadow: bool  # nothing was refused: the limit is the shadow's
+    throttled: int  # times so far
+    user_id: str  # of the client that asked for more; both empty where it has no session
+    client_id: str
+
+
 # What callers of the HTTP API do.
 
 
@@ -379,6 +392,17 @@ def _message_dropped(notice: Notice) -> Event:
     )
 
 
+def _out_of_resource(notice: Notice) -> Event:
+    resource, limit, is_shadow, throttled = notice.numbers
+    return OutOfTenantResource(
+        **_client(notice),
+        resource=RESOURCES[resource],
+        limit=limit,
+        is_shadow=bool(is_shadow),
+        throttled=throttled,
+    )
+
+
 # One row per kind of notice: the class, and what makes an event of a notice.
 _ROWS: Final[dict[NoticeKind, tuple[type[Event], Callable[[Notice], Event]]]] = {
     NoticeKind.CONNECT_REFUSED: (ConnectRefused, _connect_refused),
@@ -433,6 +457,7 @@ _ROWS: Final[dict[NoticeKind, tuple[type[Event], Callable[[Notice], Event]]]] = 
     ),
     NoticeKind.MESSAGE_DROPPED: (MessageDropped, _message_dropped),
     NoticeKind.RETAINED_MATCHED: (RetainedMatched, _numbered(RetainedMatched, _client, "topic_filter", "count")),
+    NoticeKind.OUT_OF_RESOURCE: (OutOfTenantResource, _out_of_resource),
     NoticeKind.PUBLISH_RATE_EXCEEDED: (
         PublishRateExceeded,
         _numbered(PublishRateExceeded, _client, None, "limit"),

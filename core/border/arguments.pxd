@@ -1,6 +1,6 @@
 """Arguments: Python values on their way into the core, checked. ValueError names the value and the limit."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from rookery.core.permissions.rule_set cimport Permissions, RuleSet
 from rookery.core.sessions.message cimport Message
 from rookery.core.sessions.settings cimport Settings
@@ -19,6 +19,8 @@ cdef bytes encode_data(bytes data, str what)
 cdef bytes encode_user_properties(object pairs)
 # One reference more; NULL for None.
 cdef RuleSet *acquire_rules(Permissions permissions) noexcept
+# The limits of a tenant's quota as quota_set_limits takes them, which the caller frees; NULL when there is none.
+cdef uint64_t *compile_quota(object settings) except? NULL
 cdef void compile_settings(object settings, Settings *out) except *
 # One reference; NULL when memory is short.
 cdef Message *make_message(bytes topic, bytes payload, int qos, bint retain) except? NULL

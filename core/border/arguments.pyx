@@ -1,7 +1,8 @@
 """See arguments.pxd."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport INT32_MAX, INT64_MAX, uint8_t, uint16_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, uint8_t, uint16_t, uint64_t
+from libc.stdlib cimport malloc
 from libc.string cimport memset
 
 from rookery.core.permissions.rule_set cimport Permissions, RuleSet, rule_set_acquire
@@ -111,6 +112,20 @@ cdef void compile_settings(object settings, Settings *out) except *:
     out.out_bound_bandwidth = settings.out_bound_bandwidth
     out.msg_pub_per_sec = settings.msg_pub_per_sec
     out.disconnect_for_pub_rate = settings.disconnect_for_pub_rate
+
+
+cdef uint64_t *compile_quota(object settings) except? NULL:
+    cdef tuple limits = settings.quota_limits()
+    cdef uint64_t *compiled
+    cdef Py_ssize_t place
+    if not any(limits):
+        return NULL
+    compiled = <uint64_t *> malloc(len(limits) * sizeof(uint64_t))
+    if compiled == NULL:
+        raise MemoryError
+    for place in range(len(limits)):
+        compiled[place] = limits[place]
+    return compiled
 
 
 cdef Message *make_message(bytes topic, bytes payload, int qos, bint retain) except? NULL:

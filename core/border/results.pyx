@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from rookery.core.sessions.notices cimport Notice, notice_string
+from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
 from rookery.core.shards.queues cimport event_string
 from rookery.core.shards.state cimport (
     CONNECT_CLIENT_ID, CONNECT_DATA, CONNECT_HAS_DATA, CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME,
@@ -23,6 +24,7 @@ from rookery.core.events import (
 )
 from rookery.core.notices import Notice as _Notice
 from rookery.core.notices import NoticeKind
+from rookery.core.quotas import RESOURCES, ResourceState
 
 
 cdef tuple _pairs_taken(const Event *event, uint32_t number):
@@ -126,6 +128,17 @@ cdef object _statistics(const Event *event, uint32_t shard):
         turns=event.numbers[10],
         actions_denied=event.numbers[11],
         connections_held=event.numbers[12],
+        resources_throttled=event.numbers[13],
+    )
+
+
+cdef tuple decode_resources(const uint64_t *counted):
+    cdef int number
+    numbers = [counted[number] for number in range(RESOURCE_FIRST_RATE + 4 * RESOURCE_COUNT)]
+    rows = numbers[RESOURCE_FIRST_RATE:]
+    return tuple(
+        ResourceState(name, numbers[place] if place < RESOURCE_FIRST_RATE else None, *rows[4 * place:4 * place + 4])
+        for place, name in enumerate(RESOURCES)
     )
 
 

@@ -1,7 +1,8 @@
-"""Limits on what one publication may reach: MaxPersistentFanout, MaxPersistentFanoutBytes.
+"""Limits on what one publication may reach: MaxPersistentFanout, MaxPersistentFanoutBytes, and the fan-out bytes per
+second of the tenant's quota.
 
-Where neither is set a publication pays one branch per session. Each shard counts for itself: a publication of a broker
-with several shards may reach that many persistent sessions on each of them.
+Where none is set a publication pays one branch per session. Of the first two each shard counts for itself: a
+publication of a broker with several shards may reach that many persistent sessions on each of them.
 """
 
 from rookery.core.sessions.message cimport Publication

@@ -2,29 +2,41 @@
 
 from libc.stdint cimport uint64_t
 
-from rookery.core.sessions.drops cimport DROP_FANOUT_LIMITED, drop_publication
+from rookery.core.sessions.drops cimport (
+    DROP_FANOUT_LIMITED, DROP_OUT_OF_RESOURCE, DropReason, drop_publication,
+)
 from rookery.core.sessions.message cimport Publication
 from rookery.core.sessions.notices cimport NOTICE_PERSISTENT_FANOUT_BYTES_LIMITED, NOTICE_PERSISTENT_FANOUT_LIMITED
 from rookery.core.sessions.publish cimport Outcome
+from rookery.core.sessions.quota cimport has_quota, quota_take
 from rookery.core.sessions.settings cimport Settings
-from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.sessions.state cimport (
+    RESOURCE_PERSISTENT_FANOUT_BYTES, RESOURCE_TRANSIENT_FANOUT_BYTES, Resource, Session, Tenant,
+)
 from rookery.core.sessions.witness cimport is_noticed, notice_tenant
 
 
 cdef void fanout_begin(const Tenant *tenant, Outcome *outcome) noexcept nogil:
-    outcome.is_limited = tenant.settings.limits_persistent_fanout
+    outcome.is_limited = tenant.settings.limits_persistent_fanout or has_quota(tenant)
 
 
 cdef inline uint64_t _size(const Publication *publication) noexcept nogil:
     return <uint64_t> publication.topic.size + publication.payload.size + publication.forwarded.size
 
 
-cdef bint fanout_allows(Session *session, const Publication *publication, Outcome *outcome) noexcept nogil:
+cdef bint _is_affordable(Session *session, const Publication *publication, const Outcome *outcome) noexcept nogil:
+    cdef Resource resource = (
+        RESOURCE_PERSISTENT_FANOUT_BYTES if session.is_persistent else RESOURCE_TRANSIENT_FANOUT_BYTES)
+    # The first session gets the message in any case: a tenant above its limit is thinned out, not cut off.
+    return (
+        quota_take(session.tenant, session, resource, _size(publication)) or outcome.matched == 0
+    )
+
+
+cdef bint _is_within_fanout(Session *session, const Publication *publication, Outcome *outcome) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     cdef const Settings *settings = &tenant.settings
     cdef uint64_t size
-    if not session.is_persistent or not settings.limits_persistent_fanout:
-        return True
     size = _size(publication)
     if outcome.persistent < settings.max_persistent_fanout and (
         outcome.persistent_bytes + size <= settings.max_persistent_fanout_bytes
@@ -44,7 +56,22 @@ cdef bint fanout_allows(Session *session, const Publication *publication, Outcom
             notice_tenant(
                 tenant, NOTICE_PERSISTENT_FANOUT_BYTES_LIMITED, publication.topic,
                 settings.max_persistent_fanout_bytes, 0, 0, 0)
-    drop_publication(session, publication, publication.qos, DROP_FANOUT_LIMITED)
+    return False
+
+
+cdef bint fanout_allows(Session *session, const Publication *publication, Outcome *outcome) noexcept nogil:
+    cdef DropReason reason
+    if (
+        session.is_persistent
+        and session.tenant.settings.limits_persistent_fanout
+        and not _is_within_fanout(session, publication, outcome)
+    ):
+        reason = DROP_FANOUT_LIMITED
+    elif has_quota(session.tenant) and not _is_affordable(session, publication, outcome):
+        reason = DROP_OUT_OF_RESOURCE
+    else:
+        return True
+    drop_publication(session, publication, publication.qos, reason)
     outcome.matched += 1
     outcome.dropped += 1
     return False

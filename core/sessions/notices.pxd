@@ -48,6 +48,7 @@ cdef enum NoticeKind:
     NOTICE_PUBLISH_RATE_EXCEEDED = 24  # limit, messages per second
     NOTICE_PERSISTENT_FANOUT_LIMITED = 25  # limit; topic
     NOTICE_PERSISTENT_FANOUT_BYTES_LIMITED = 26  # limit; topic
+    NOTICE_OUT_OF_RESOURCE = 27       # Resource, limit, is a shadow's, times so far
 
 cdef enum NoticeConnectFlag:
     NOTICE_CLEAN_START = 1

@@ -9,6 +9,7 @@ cdef enum RetainResult:
     RETAIN_STORED = 0
     RETAIN_CLEARED = 1      # an empty payload [MQTT-3.3.1-6]
     RETAIN_NO_MEMORY = -1
+    RETAIN_OVER_QUOTA = 2   # the tenant has not enough left of a resource
 
 
 cdef struct Retained:       # what the tenant's RetainedTree points to

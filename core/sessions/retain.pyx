@@ -1,22 +1,26 @@
 """See retain.pxd."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from rookery.core.sessions.journal cimport (
     journal_cleared, journal_is_retaining, journal_retained, journal_retains_nothing,
 )
-from rookery.core.sessions.message cimport NEVER, Publication, message_release, message_size, message_topic
+from rookery.core.sessions.message cimport NEVER, Message, Publication, message_release, message_size, message_topic
 from rookery.core.sessions.message cimport publication_keep
 from rookery.core.sessions.notices cimport (
     NOTICE_MESSAGE_RETAINED, NOTICE_RETAIN_FAILED, NOTICE_RETAINED_CLEARED,
 )
-from rookery.core.sessions.state cimport TIMER_RETAINED, Tenant
+from rookery.core.sessions.quota cimport has_quota, quota_take, usage_add
+from rookery.core.sessions.state cimport (
+    RESOURCE_RETAIN_BYTES, RESOURCE_RETAIN_MESSAGES, RESOURCE_RETAINED_BYTES, RESOURCE_RETAINED_TOPICS, TIMER_RETAINED,
+    Tenant,
+)
 from rookery.core.sessions.witness cimport is_noticed, notice_tenant
 from rookery.core.structures.timers cimport Timer, wheel_arm, wheel_cancel
 from rookery.core.topics.retained cimport (
-    RetainedWalk, retained_free, retained_new, retained_remove, retained_set, retained_walk_all, retained_walk_free,
-    retained_walk_next,
+    RetainedWalk, retained_free, retained_get, retained_new, retained_remove, retained_set, retained_walk_all,
+    retained_walk_free, retained_walk_next,
 )
 
 cdef enum:
@@ -27,6 +31,8 @@ cdef void _forget(Retained *retained) noexcept nogil:
     """What is no longer in the tree."""
     cdef Tenant *tenant = retained.tenant
     tenant.retained_bytes -= message_size(retained.message)
+    usage_add(tenant.shared, RESOURCE_RETAINED_TOPICS, -1)
+    usage_add(tenant.shared, RESOURCE_RETAINED_BYTES, -<int64_t> message_size(retained.message))
     tenant.users -= 1
     if retained.timer != NULL:
         wheel_cancel(tenant.world.wheel, retained.timer)
@@ -52,7 +58,27 @@ cdef int _clear(Tenant *tenant, Publication *publication) noexcept nogil:
     return RETAIN_CLEARED
 
 
+cdef bint _is_affordable(Tenant *tenant, const Publication *publication) noexcept nogil:
+    """By the tenant's quota: the totals with what it replaces taken off, and the rates."""
+    cdef uint64_t size = (
+        sizeof(Message) + publication.topic.size + publication.payload.size + publication.forwarded.size)
+    cdef Retained *previous = NULL
+    cdef uint64_t growth = size
+    if tenant.retained != NULL:
+        previous = <Retained *> retained_get(tenant.retained, publication.topic.data, publication.topic.size)
+    if previous != NULL:
+        growth = size - message_size(previous.message) if size > message_size(previous.message) else 0
+    return (
+        (previous != NULL or quota_take(tenant, NULL, RESOURCE_RETAINED_TOPICS, 1))
+        and (growth == 0 or quota_take(tenant, NULL, RESOURCE_RETAINED_BYTES, growth))
+        and quota_take(tenant, NULL, RESOURCE_RETAIN_MESSAGES, 1)
+        and quota_take(tenant, NULL, RESOURCE_RETAIN_BYTES, size)
+    )
+
+
 cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
+    if has_quota(tenant) and publication.payload.size > 0 and not _is_affordable(tenant, publication):
+        return RETAIN_OVER_QUOTA
     return tenant_retain_at(tenant, publication, tenant.world.now_ms)
 
 
@@ -91,6 +117,8 @@ cdef int tenant_retain_at(Tenant *tenant, Publication *publication, uint64_t sto
         retained.timer.kind = TIMER_RETAINED
         wheel_arm(tenant.world.wheel, retained.timer, publication.expires_at_ms)
     tenant.retained_bytes += message_size(retained.message)
+    usage_add(tenant.shared, RESOURCE_RETAINED_TOPICS, 1)
+    usage_add(tenant.shared, RESOURCE_RETAINED_BYTES, message_size(retained.message))
     tenant.users += 1
     if tenant.world.journal != NULL:
         journal_retained(tenant, publication, retained.stored_at_ms)

@@ -29,6 +29,7 @@ from rookery.core.sessions.notices cimport NOTICE_MESSAGE_SENT
 from rookery.core.sessions.outbox cimport (
     REFERENCE_SIZE, Outbox, outbox_commit, outbox_refer, outbox_reserve,
 )
+from rookery.core.sessions.quota cimport has_quota, session_measure
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport TIMER_SESSION, Link, Session, Tenant, World
 from rookery.core.sessions.subscriptions cimport session_unsubscribe_all
@@ -105,6 +106,7 @@ cdef void session_end(Session *session) noexcept nogil:
     if session.is_written and world.journal != NULL:
         journal_ended(session)
     wheel_cancel(world.wheel, &session.timer)
+    session_measure(session, True)
     session_unsubscribe_all(session)
     inflight_clear(&session.inflight)
     inbox_clear(&session.inbox)
@@ -130,6 +132,7 @@ cdef void session_attach(Session *session, Link *link) noexcept nogil:
     memberships_tell(session)
     inflight_rewind(&session.inflight)
     session_watch_resends(session)
+    session_measure(session, False)
 
 
 cdef void session_detach(Session *session) noexcept nogil:
@@ -141,6 +144,7 @@ cdef void session_detach(Session *session) noexcept nogil:
     memberships_tell(session)
     inflight_rewind(&session.inflight)
     inflight_trim(&session.inflight)
+    session_measure(session, False)
 
 
 # Writing one PUBLISH
@@ -442,6 +446,8 @@ cdef DeliveryResult _put_into_inbox(
         return DELIVERY_DROPPED
     if session.is_written and qos > 0:
         journal_queued(session, publication, qos, retain, 0, subscription_ids, subscription_id_count)
+    if has_quota(session.tenant):
+        session_measure(session, False)
     return DELIVERY_QUEUED
 
 

@@ -157,6 +157,16 @@ cdef struct Will:
     uint8_t is_armed             # the connection is gone, the delay is running
 
 
+cdef struct Measure:             # what a session uses of its tenant's resources, see quota.pxd
+    uint64_t bytes               # of memory: itself, its subscriptions, and the messages that it holds
+    uint64_t persistent_bytes    # the same of a persistent session
+    uint32_t transient_subscriptions
+    uint32_t persistent_subscriptions
+    uint32_t shared_subscriptions
+    uint8_t connections          # 0 or 1
+    uint8_t persistent_sessions  # 0 or 1
+
+
 cdef struct Session:
     Tenant *tenant
     Link *link                   # NULL while no connection is attached
@@ -181,6 +191,8 @@ cdef struct Session:
     uint32_t subscription_capacity
     uint32_t subscription_free   # 1 + a free place before subscription_places, chained by route_index; 0 = none
     uint32_t membership_count    # subscriptions in groups of other shards
+    uint32_t shared_subscription_count
+    Measure measure              # as it was last counted in SharedTenant.usage
     IdMap subscription_index     # filter id -> place; kept from INDEXED_SUBSCRIPTIONS on
     Will will
     Timer timer                  # TIMER_SESSION: expiry or will while offline, resending while online
@@ -206,7 +218,47 @@ cdef struct Counters:            # per tenant and shard
     uint64_t actions_denied      # by rules: publications, topic filters, wills
     uint64_t bytes_received
     uint64_t bytes_sent
+    uint64_t resources_throttled  # times that the tenant had not enough of a resource
     uint64_t connections_held    # times that one of its rates held a connection back
+
+
+cdef enum Resource:              # BifroMQ's tenant resource types; core/quotas.py has their names, in this order
+    RESOURCE_CONNECTIONS = 0
+    RESOURCE_SESSION_MEMORY_BYTES = 1
+    RESOURCE_PERSISTENT_SESSIONS = 2
+    RESOURCE_PERSISTENT_SPACE_BYTES = 3
+    RESOURCE_TRANSIENT_SUBSCRIPTIONS = 4
+    RESOURCE_PERSISTENT_SUBSCRIPTIONS = 5
+    RESOURCE_SHARED_SUBSCRIPTIONS = 6
+    RESOURCE_RETAINED_TOPICS = 7
+    RESOURCE_RETAINED_BYTES = 8
+    RESOURCE_FIRST_RATE = 9      # from here on: per second
+    RESOURCE_CONNECTS = 9
+    RESOURCE_INBOUND_BYTES = 10
+    RESOURCE_TRANSIENT_SUBSCRIBES = 11
+    RESOURCE_PERSISTENT_SUBSCRIBES = 12
+    RESOURCE_TRANSIENT_UNSUBSCRIBES = 13
+    RESOURCE_PERSISTENT_UNSUBSCRIBES = 14
+    RESOURCE_RETAIN_MESSAGES = 15
+    RESOURCE_RETAIN_BYTES = 16
+    RESOURCE_RETAIN_MATCHES = 17
+    RESOURCE_RETAIN_MATCH_BYTES = 18
+    RESOURCE_TRANSIENT_FANOUT_BYTES = 19
+    RESOURCE_PERSISTENT_FANOUT_BYTES = 20
+    RESOURCE_COUNT = 21
+
+
+cdef struct QuotaLine:           # of one resource; all atomic
+    uint64_t limit               # 0 = none
+    uint64_t paid_ns             # of a rate: up to when all that passed is paid for, clock of the shards
+    uint64_t throttled           # times that there was not enough
+    uint64_t noticed_at_ms       # when somebody was last told
+
+
+cdef struct Quota:               # see quota.pxd
+    QuotaLine lines[21]          # RESOURCE_COUNT
+    QuotaLine shadows[21]
+    uint32_t closed              # a bit for each resource that a plugin says there is no more of; atomic
 
 
 cdef struct SharedTenant:        # what the shards share of a tenant
@@ -216,6 +268,8 @@ cdef struct SharedTenant:        # what the shards share of a tenant
     uint64_t durable_shards      # that have a persistent session of it while there is a journal, a bit each; atomic
     uint16_t id_size
     uint8_t *id                  # owned
+    uint64_t usage[9]            # RESOURCE_FIRST_RATE; atomic
+    Quota *quota                 # NULL = none; atomic, owned, once made it stays
 
 
 cdef struct Tenant:
@@ -229,6 +283,7 @@ cdef struct Tenant:
     uint64_t retained_bytes
     uint64_t users               # connections, sessions, retained messages, walks: the tenant goes when there is none
     uint8_t is_configured        # settings of its own: it stays, one user more
+    uint8_t is_throttled         # a plugin has closed some of its resources: the same
     uint64_t subscription_count
     uint64_t persistent_count    # sessions that are written to the journal
     uint64_t checkpoint          # in which its retained messages were last written

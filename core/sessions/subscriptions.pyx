@@ -217,6 +217,7 @@ cdef int session_subscribe(
         if result == 0:
             if session.subscription_index.count == 0 or _index(session, place) == 0:
                 session.subscription_count += 1
+                session.shared_subscription_count += parsed.share_kind != SHARE_NONE
                 tenant.subscription_count += 1
                 world.subscription_count += 1
                 if session.is_written:
@@ -247,6 +248,8 @@ cdef void _part(Session *session, uint32_t place) noexcept nogil:
 
 cdef void _leave(Session *session, uint32_t place) noexcept nogil:
     cdef Tenant *tenant = session.tenant
+    cdef const Subscription *subscription = &session.subscriptions[place]
+    session.shared_subscription_count -= subscription.group != NULL or subscription.membership != NULL
     if session.subscription_index.count > 0:
         _unindex(session, place)
     _part(session, place)

@@ -14,9 +14,13 @@ from rookery.core.sessions.message cimport Message, Publication, message_new, me
 from rookery.core.sessions.notices cimport (
     NOTICE_CLEAN_START, NOTICE_CLIENT_CONNECTED, NOTICE_HAS_WILL, NOTICE_SESSION_PRESENT, NOTICE_SESSION_STARTED,
 )
+from rookery.core.sessions.quota cimport has_quota, quota_take
 from rookery.core.sessions.session cimport session_attach, session_find, session_new, session_pump
 from rookery.core.sessions.settings cimport Settings
-from rookery.core.sessions.state cimport Session, Tenant, World
+from rookery.core.sessions.state cimport (
+    RESOURCE_CONNECTIONS, RESOURCE_CONNECTS, RESOURCE_PERSISTENT_SESSIONS, RESOURCE_PERSISTENT_SPACE_BYTES,
+    RESOURCE_SESSION_MEMORY_BYTES, Session, Tenant, World,
+)
 from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.authentication cimport authentication_begin, authentication_method
 from rookery.core.shards.connections cimport (
@@ -54,8 +58,8 @@ from rookery.core.wire.packets cimport ConnectPacket
 from rookery.core.wire.spec cimport (
     MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_NOT_AUTHORIZED,
     REASON_PACKET_TOO_LARGE, REASON_PAYLOAD_FORMAT_INVALID, REASON_QOS_NOT_SUPPORTED,
-    REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_UNAVAILABLE, REASON_SESSION_TAKEN_OVER,
-    REASON_SUCCESS, REASON_TOPIC_NAME_INVALID, REASON_UNSUPPORTED_PROTOCOL_VERSION,
+    REASON_QUOTA_EXCEEDED, REASON_RETAIN_NOT_SUPPORTED, REASON_SERVER_BUSY, REASON_SERVER_UNAVAILABLE,
+    REASON_SESSION_TAKEN_OVER, REASON_SUCCESS, REASON_TOPIC_NAME_INVALID, REASON_UNSUPPORTED_PROTOCOL_VERSION,
 )
 from rookery.core.wire.text cimport is_utf8_payload
 
@@ -436,6 +440,23 @@ cdef Session *_take_over(
         <uint16_t> packet.client_id.size)
 
 
+cdef uint8_t _check_quota(Tenant *tenant, const Session *session, bint is_new, bint is_persistent) noexcept nogil:
+    """Does the tenant have room for one more? session: the one that the client would find, or NULL."""
+    if (
+        (session == NULL or session.link == NULL)
+        and not quota_take(tenant, session, RESOURCE_CONNECTIONS, 1)
+        or not quota_take(tenant, session, RESOURCE_SESSION_MEMORY_BYTES, 1)
+        or not quota_take(tenant, session, RESOURCE_CONNECTS, 1)
+    ):
+        return REASON_QUOTA_EXCEEDED
+    if is_new and is_persistent and (
+        not quota_take(tenant, session, RESOURCE_PERSISTENT_SESSIONS, 1)
+        or not quota_take(tenant, session, RESOURCE_PERSISTENT_SPACE_BYTES, 1)
+    ):
+        return REASON_QUOTA_EXCEEDED
+    return REASON_SUCCESS
+
+
 cdef void _announce(
     const Settings *settings, const ConnectPacket *packet, uint32_t session_expiry_interval, uint16_t keep_alive,
     bint is_assigned, OutgoingConnack *connack
@@ -558,6 +579,14 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         size_connack(&connack, packet.protocol_version) > packet.maximum_packet_size
     ):
         reason = REASON_PACKET_TOO_LARGE  # It could not even be told what holds [MQTT-3.1.2-24].
+    if reason == REASON_SUCCESS and has_quota(tenant):
+        session = session_find(
+            tenant, session_key_hash(shard, user_id, packet.client_id), user_id.data, <uint16_t> user_id.size,
+            packet.client_id.data, <uint16_t> packet.client_id.size)
+        reason = _check_quota(
+            tenant, session, session == NULL or not session.is_persistent or packet.clean_start,
+            session_expiry_interval != 0)
+        detail = b"the tenant has not enough left of a resource"
     if reason != REASON_SUCCESS:
         command_free(command)
         connection_refuse(connection, packet.protocol_version, reason, detail)

@@ -7,9 +7,10 @@ from libc.string cimport memcpy, memset
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT
 from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.message cimport Publication, publication_end, publication_of
+from rookery.core.sessions.quota cimport has_quota, quota_make, quota_set_limits, session_measure
 from rookery.core.sessions.retain cimport RETAIN_NO_MEMORY, tenant_retain
 from rookery.core.sessions.session cimport session_find
-from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.sessions.state cimport RESOURCE_COUNT, Quota, Session, Tenant
 from rookery.core.shards.admission cimport (
     admission_admit, admission_refuse, session_key_hash,
 )
@@ -25,10 +26,11 @@ from rookery.core.shards.queues cimport (
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
     COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE,
-    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS,
-    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS,
-    COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_UNSUBSCRIBE, CONNECT_DUE, EVENT_NO_SESSION, EVENT_NUMBER,
-    EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
+    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
+    COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
+    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
+    CONNECT_DUE, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS,
+    FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
     KEY_REASON_STRING, KEY_SERVER_REFERENCE, KEY_TOPIC_FILTER, VERDICT_DUE, Command, Connection, Event, Shard,
 )
 from rookery.core.shards.protocol cimport subscribe_for, unsubscribe_for
@@ -36,6 +38,7 @@ from rookery.core.shards.sweeps cimport SWEEP_CONNECTIONS, SWEEP_RETAINED, SWEEP
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
 from rookery.core.shards.transport cimport memory_link_release
 from rookery.core.streams.websocket cimport WebSocket, websocket_new
+from rookery.core.structures.atomics cimport atomic_store_u32
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.pointer_map cimport pointer_map_each
 from rookery.core.topics.retained cimport retained_count
@@ -149,8 +152,51 @@ cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
         event.numbers[9] += tenant.counters.bytes_sent
         event.numbers[11] += tenant.counters.actions_denied
         event.numbers[12] += tenant.counters.connections_held
+        event.numbers[13] += tenant.counters.resources_throttled
         tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
     _reply(shard, event)
+
+
+cdef void _measure_all(Tenant *tenant) noexcept nogil:
+    """While the tenant had no quota nobody counted what fell into its inboxes."""
+    cdef uint32_t cursor = 0
+    cdef Session *session = <Session *> pointer_map_each(&tenant.sessions, &cursor)
+    while session != NULL:
+        session_measure(session, False)
+        session = <Session *> pointer_map_each(&tenant.sessions, &cursor)
+
+
+cdef void _set_quota(Shard *shard, Tenant *tenant, const uint64_t *limits) noexcept nogil:
+    cdef uint64_t none[2 * RESOURCE_COUNT]
+    cdef Quota *quota
+    if limits == NULL:
+        if not has_quota(tenant):
+            return
+        memset(none, 0, sizeof(none))
+        limits = none
+    quota = quota_make(tenant.shared)
+    if quota != NULL:
+        quota_set_limits(quota, limits)
+        _measure_all(tenant)
+
+
+cdef void _throttle(Shard *shard, Command *command) noexcept nogil:
+    cdef Tenant *tenant = tenant_acquire(shard, command_string(command, 0))
+    cdef Quota *quota = NULL
+    if tenant == NULL:
+        return
+    if command.number != 0 or has_quota(tenant):
+        quota = quota_make(tenant.shared)
+    if quota != NULL:
+        atomic_store_u32(&quota.closed, <uint32_t> command.number)
+    # While something is closed the tenant stays, or its next client would find it open.
+    if tenant.is_throttled != (command.number != 0):
+        tenant.is_throttled = command.number != 0
+        if tenant.is_throttled:
+            tenant.users += 1
+        else:
+            tenant.users -= 1
+    tenant_release(shard, tenant)
 
 
 cdef void _configure(Shard *shard, Command *command) noexcept nogil:
@@ -158,6 +204,7 @@ cdef void _configure(Shard *shard, Command *command) noexcept nogil:
     if tenant == NULL:
         return
     tenant.settings = command.settings
+    _set_quota(shard, tenant, command.quota_limits)
     if tenant.is_configured:
         tenant_release(shard, tenant)
     else:
@@ -330,6 +377,8 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         _unsubscribe(shard, command)
     elif kind == COMMAND_RETAIN:
         _retain(shard, command)
+    elif kind == COMMAND_THROTTLE:
+        _throttle(shard, command)
     elif kind == COMMAND_LINK:
         _link(shard, command)
     command_free(command)

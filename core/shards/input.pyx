@@ -7,16 +7,18 @@ the buffer in which it is kept, together with what follows it in the scratch.
 Once a verdict is awaited or the connection is held for a congested subscriber, consuming stops between two packets.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from rookery.core.sessions.publish cimport forget_recent_topic
+from rookery.core.sessions.quota cimport has_quota, quota_spend_ms
+from rookery.core.sessions.state cimport RESOURCE_INBOUND_BYTES
 from rookery.core.shards.admission cimport admission_request, admission_too_large
 from rookery.core.shards.authentication cimport authentication_continue
 from rookery.core.shards.connections cimport connection_drop, connection_ready
 from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost
-from rookery.core.shards.pacing cimport pacing_count_read, pacing_read_size
+from rookery.core.shards.pacing cimport pacing_count_read, pacing_hold_until, pacing_read_size
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECTION_FREE, LINGERING, READ_LARGE_SIZE, READ_SIZE, TRANSPORT_MEMORY,
@@ -203,16 +205,21 @@ cdef Py_ssize_t _read(Connection *connection) noexcept nogil:
     return count
 
 
+cdef void _count_inbound(Connection *connection, Py_ssize_t count) noexcept nogil:
+    """A tenant above its inbound bytes per second is read more slowly; nothing of it is lost."""
+    cdef uint64_t due_ms = quota_spend_ms(connection.tenant, connection.link.session, RESOURCE_INBOUND_BYTES, count)
+    if due_ms != 0:
+        pacing_hold_until(connection, due_ms)
+
+
 cdef void connection_readable(Connection *connection) noexcept nogil:
     cdef uint32_t generation = connection.generation
     cdef Py_ssize_t count = _read(connection)
-    if (
-        count > 0
-        and connection.generation == generation
-        and connection.state == ATTACHED
-        and connection.tenant.settings.in_bound_bandwidth != 0
-    ):
-        pacing_count_read(connection, count)
+    if count > 0 and connection.generation == generation and connection.state == ATTACHED:
+        if connection.tenant.settings.in_bound_bandwidth != 0:
+            pacing_count_read(connection, count)
+        if has_quota(connection.tenant):
+            _count_inbound(connection, count)
     if connection.generation == generation and connection.is_reading and transport_has_read(connection):
         # Epoll will not tell of it. While nothing is read, whoever begins again makes the connection ready.
         connection_ready(connection)

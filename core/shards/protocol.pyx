@@ -17,10 +17,16 @@ from rookery.core.sessions.notices cimport (
 )
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
 from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_recent_topic
+from rookery.core.sessions.quota cimport has_quota, quota_allows, quota_take, session_measure
 from rookery.core.sessions.rights cimport session_may, session_may_publish
 from rookery.core.sessions.session cimport session_puback, session_pubcomp, session_pubrec
 from rookery.core.sessions.settings cimport Settings
-from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Commitment, Journal, Link, Session, Tenant
+from rookery.core.sessions.state cimport (
+    NO_LOCAL, RESOURCE_PERSISTENT_SUBSCRIBES, RESOURCE_PERSISTENT_SUBSCRIPTIONS, RESOURCE_PERSISTENT_UNSUBSCRIBES,
+    RESOURCE_RETAIN_MATCH_BYTES, RESOURCE_RETAIN_MATCHES, RESOURCE_SHARED_SUBSCRIPTIONS, RESOURCE_TRANSIENT_SUBSCRIBES,
+    RESOURCE_TRANSIENT_SUBSCRIPTIONS, RESOURCE_TRANSIENT_UNSUBSCRIBES, RETAIN_AS_PUBLISHED, Commitment, Journal, Link,
+    Resource, Session, Tenant,
+)
 from rookery.core.sessions.subscriptions cimport (
     SUBSCRIBE_GROUP_FULL, SUBSCRIBE_NO_MEMORY, SUBSCRIBE_TOO_MANY, SUBSCRIBED_NEW,
     session_subscribe, session_unsubscribe, subscription_find,
@@ -67,6 +73,7 @@ from rookery.core.wire.spec cimport (
 )
 from rookery.core.wire.text cimport is_utf8_payload
 
+cdef const char *_OUT_OF_RESOURCE = b"the tenant has not enough left of a resource"
 cdef const char *_DENIED_PUBLISH = b"a permission rule does not allow this publication"
 
 cdef void _acknowledge(
@@ -369,6 +376,36 @@ cdef void _handle_acknowledgement(Connection *connection, const Frame *frame, co
 
 # SUBSCRIBE and UNSUBSCRIBE
 
+cdef bint _may_subscribe(
+    Session *session, const SubscriptionRequest *request, const ParsedFilter *parsed
+) noexcept nogil:
+    """Does the tenant, which has a quota, have enough of everything that the subscription takes?"""
+    cdef Tenant *tenant = session.tenant
+    cdef bint is_new = subscription_find(session, parsed) == NULL
+    cdef Resource subscriptions = RESOURCE_TRANSIENT_SUBSCRIPTIONS
+    cdef Resource rate = RESOURCE_TRANSIENT_SUBSCRIBES
+    if session.is_persistent:
+        subscriptions = RESOURCE_PERSISTENT_SUBSCRIPTIONS
+        rate = RESOURCE_PERSISTENT_SUBSCRIBES
+    if is_new and (
+        parsed.share_kind != SHARE_NONE and not quota_take(tenant, session, RESOURCE_SHARED_SUBSCRIPTIONS, 1)
+        or not quota_take(tenant, session, subscriptions, 1)
+    ):
+        return False
+    if not quota_take(tenant, session, rate, 1):
+        return False
+    # What it would get of retained messages.
+    if parsed.share_kind == SHARE_NONE and (
+        request.retain_handling == 0 or (request.retain_handling == 1 and is_new)
+    ):
+        # The bytes are known when they have been sent: none may be left to pay for.
+        return (
+            quota_take(tenant, session, RESOURCE_RETAIN_MATCHES, 1)
+            and quota_take(tenant, session, RESOURCE_RETAIN_MATCH_BYTES, 0)
+        )
+    return True
+
+
 cdef uint8_t _subscribe_one(
     Connection *connection, const SubscriptionRequest *request, uint32_t subscription_id, const char **detail
 ) noexcept nogil:
@@ -405,6 +442,9 @@ cdef uint8_t _subscribe_one(
         flags |= NO_LOCAL
     if request.retain_as_published:
         flags |= RETAIN_AS_PUBLISHED
+    if has_quota(connection.tenant) and not _may_subscribe(session, request, &parsed):
+        detail[0] = _OUT_OF_RESOURCE
+        return REASON_QUOTA_EXCEEDED
     result = session_subscribe(session, &parsed, qos, flags, request.retain_handling, subscription_id)
     if result == SUBSCRIBE_TOO_MANY:
         detail[0] = b"more topic filters than MaxTopicFiltersPerInbox"
@@ -415,6 +455,8 @@ cdef uint8_t _subscribe_one(
     if result == SUBSCRIBE_NO_MEMORY:
         detail[0] = b"out of memory"
         return REASON_UNSPECIFIED_ERROR
+    if result == SUBSCRIBED_NEW:
+        session_measure(session, False)
     # Shared subscriptions get no retained messages [MQTT5 4.8.2]; else as Retain Handling says [MQTT-3.3.1-9 to 11].
     if parsed.share_kind == SHARE_NONE and (
         request.retain_handling == 0 or (request.retain_handling == 1 and result == SUBSCRIBED_NEW)
@@ -518,10 +560,19 @@ cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter, const 
         connection.tenant.counters.actions_denied += 1
         detail[0] = b"a permission rule does not allow this topic filter"
         return REASON_NOT_AUTHORIZED
+    if not quota_allows(
+        connection.tenant, session,
+        RESOURCE_PERSISTENT_UNSUBSCRIBES if session.is_persistent else RESOURCE_TRANSIENT_UNSUBSCRIBES, 1
+    ):
+        detail[0] = _OUT_OF_RESOURCE
+        return REASON_UNSPECIFIED_ERROR  # UNSUBACK knows no Quota exceeded [MQTT5 3.11.3].
     if parsed.share_kind == SHARE_NONE and subscription_find(session, &parsed) != NULL:
         # What is still to come of its retained messages must not come any more [MQTT-3.10.4-2].
         replay_cancel(connection.shard, session, subscription_find(session, &parsed).filter_id)
-    return REASON_SUCCESS if session_unsubscribe(session, &parsed) else REASON_NO_SUBSCRIPTION_EXISTED
+    if not session_unsubscribe(session, &parsed):
+        return REASON_NO_SUBSCRIPTION_EXISTED
+    session_measure(session, False)
+    return REASON_SUCCESS
 
 
 cdef void _notice_unsubscribing(
@@ -612,6 +663,7 @@ cdef void _handle_disconnect(Connection *connection, const Frame *frame, const u
             expiry = settings.min_session_expiry_seconds
         session.session_expiry_interval = expiry
         session.is_persistent = expiry != 0
+        session_measure(session, False)
     connection_left(connection, packet.reason_code)
 
 

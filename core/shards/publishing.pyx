@@ -58,10 +58,12 @@ cdef void shard_publish_message(Shard *shard, Tenant *tenant, Message *message, 
 cdef bint shard_publish_here(Shard *shard, Tenant *tenant, Message *message, Outcome *outcome) noexcept nogil:
     cdef Publication publication
     cdef bint is_retained = False
+    cdef int result
     publication_of(message, &publication)
     tenant_publish(tenant, &publication, outcome)
     if publication.retain and home_shard(tenant.shared, shard.universe.shard_count) == shard.index:
-        is_retained = tenant_retain(tenant, &publication) != RETAIN_NO_MEMORY
+        result = tenant_retain(tenant, &publication)
+        is_retained = result == RETAIN_STORED or result == RETAIN_CLEARED
     forget_recent_topic(&shard.world)
     publication_end(&publication)
     return is_retained

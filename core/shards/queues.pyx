@@ -59,6 +59,7 @@ cdef void command_free(Command *command) noexcept nogil:
     message_release(command.message)
     rule_set_release(command.rules)
     rule_set_release(command.replaced_rules)
+    free(command.quota_limits)
     free(command)
 
 

@@ -19,6 +19,12 @@ cdef void registry_release(Registry *registry, ReclaimDomain *reclaim, SharedTen
 
 
 # The shard that keeps the tenant's retained messages. High bits: the low ones choose places in hash tables.
+# What a tenant has of its resources: of the totals what there is, then of each resource limit, times throttled, and
+# both of its shadow: RESOURCE_FIRST_RATE + 4 * RESOURCE_COUNT numbers. All 0 when no shard knows the tenant.
+cdef void registry_tell(
+    Registry *registry, const HashKey *key, Bytes tenant_id, uint64_t *out) noexcept nogil
+
+
 cdef inline uint32_t home_shard_of(uint64_t tenant_hash, uint32_t shard_count) noexcept nogil:
     return <uint32_t> ((tenant_hash >> 32) % shard_count)
 

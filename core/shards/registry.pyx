@@ -4,9 +4,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from rookery.core.sessions.state cimport SharedTenant
+from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE, Quota, SharedTenant
 from rookery.core.shards.state cimport Registry
-from rookery.core.structures.atomics cimport atomic_load_u32, atomic_replace_u32
+from rookery.core.structures.atomics cimport (
+    atomic_load_pointer, atomic_load_u32, atomic_load_u64, atomic_replace_u32,
+)
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport HashKey, hash_bytes
 from rookery.core.structures.mutex cimport mutex_destroy, mutex_init, mutex_lock, mutex_unlock
@@ -25,6 +27,7 @@ cdef void registry_init(Registry *registry) noexcept nogil:
 cdef void _free(void *context, uint64_t argument) noexcept nogil:
     cdef SharedTenant *tenant = <SharedTenant *> context
     tree_free(tenant.tree)
+    free(tenant.quota)
     free(tenant.id)
     free(tenant)
 
@@ -83,6 +86,29 @@ cdef SharedTenant *registry_find(
         registry_acquire(registry, tenant)
     mutex_unlock(&registry.mutex)
     return tenant
+
+
+cdef void registry_tell(Registry *registry, const HashKey *key, Bytes tenant_id, uint64_t *out) noexcept nogil:
+    cdef SharedTenant *tenant
+    cdef Quota *quota = NULL
+    cdef uint64_t *row
+    cdef int resource
+    memset(out, 0, (RESOURCE_FIRST_RATE + 4 * RESOURCE_COUNT) * sizeof(uint64_t))
+    mutex_lock(&registry.mutex)
+    # Nobody frees it meanwhile: that begins with its removal under the mutex.
+    tenant = _find(registry, hash_bytes(key, tenant_id.data, tenant_id.size), tenant_id)
+    if tenant != NULL:
+        quota = <Quota *> atomic_load_pointer(<void **> &tenant.quota)
+        for resource in range(RESOURCE_FIRST_RATE):
+            out[resource] = atomic_load_u64(&tenant.usage[resource])
+    if quota != NULL:
+        for resource in range(RESOURCE_COUNT):
+            row = &out[RESOURCE_FIRST_RATE + 4 * resource]
+            row[0] = atomic_load_u64(&quota.lines[resource].limit)
+            row[1] = atomic_load_u64(&quota.lines[resource].throttled)
+            row[2] = atomic_load_u64(&quota.shadows[resource].limit)
+            row[3] = atomic_load_u64(&quota.shadows[resource].throttled)
+    mutex_unlock(&registry.mutex)
 
 
 cdef void registry_acquire(Registry *registry, SharedTenant *tenant) noexcept nogil:

@@ -8,9 +8,10 @@ from rookery.core.sessions.message cimport (
     Message, Publication, message_acquire, message_release, message_share, publication_end, publication_of,
 )
 from rookery.core.sessions.notices cimport NOTICE_RETAINED_MATCHED
+from rookery.core.sessions.quota cimport has_quota, quota_charge
 from rookery.core.sessions.retain cimport Retained
 from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_deliver
-from rookery.core.sessions.state cimport Session, SharedTenant, Tenant
+from rookery.core.sessions.state cimport RESOURCE_RETAIN_MATCH_BYTES, Session, SharedTenant, Tenant
 from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.mailbox cimport mail_put
 from rookery.core.shards.registry cimport home_shard
@@ -139,6 +140,8 @@ cdef void _deliver(Replay *replay, Message *message) noexcept nogil:
         session_deliver(
             replay.session, &publication, replay.qos if replay.qos < publication.qos else publication.qos, 1,
             &replay.subscription_id, replay.subscription_id != 0)
+        if has_quota(replay.session.tenant):
+            quota_charge(replay.session.tenant, RESOURCE_RETAIN_MATCH_BYTES, message.payload_size)
         replay.sent += 1
     publication_end(&publication)
     if replay.limit != UINT32_MAX:

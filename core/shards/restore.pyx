@@ -21,6 +21,7 @@ from rookery.core.sessions.message cimport (
     NEVER, Message, Publication, message_acquire, message_new, message_release, publication_end,
 )
 from rookery.core.sessions.retain cimport RETAIN_NO_MEMORY, tenant_retain_at
+from rookery.core.sessions.quota cimport session_measure
 from rookery.core.sessions.session cimport session_end, session_find, session_new
 from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Session, Tenant
 from rookery.core.sessions.subscriptions cimport SUBSCRIBE_NO_MEMORY, session_subscribe, session_unsubscribe
@@ -483,6 +484,7 @@ cdef void _reset_settings(Shard *shard) noexcept nogil:
 
 cdef void _begin_session(Shard *shard, Session *session) noexcept nogil:
     inflight_rewind(&session.inflight)
+    session_measure(session, False)
     session.will.is_armed = session.will.message != NULL
     journal_is_written(session)
     if session.detached_at_ms == 0:

@@ -272,6 +272,7 @@ cdef enum CommandKind:
     COMMAND_SUBSCRIBE = 22     # number: QoS
     COMMAND_UNSUBSCRIBE = 23
     COMMAND_RETAIN = 24
+    COMMAND_THROTTLE = 40      # number: a bit for each resource that there is no more of
 
 cdef enum:                     # what commands about one session carry
     KEY_TENANT_ID = 0
@@ -319,6 +320,7 @@ cdef struct Command:
     RuleSet *replaced_rules    # with REPLACE_PERMISSIONS; one reference
     uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
     Settings settings          # COMMAND_CONFIGURE
+    uint64_t *quota_limits     # COMMAND_CONFIGURE: 2 * RESOURCE_COUNT, as for quota_set_limits; owned; NULL = none
 
 
 cdef struct Transfer:          # a connection on its way to the shard that owns its session
@@ -438,6 +440,7 @@ cdef struct Universe:
     Registry registry
     Shard **shards
     Settings default_settings
+    uint64_t *default_quota_limits  # of tenants without settings of their own, as in Command; owned; NULL = none
     # Written by the first shard.
     uint64_t checkpoint_number  # of the last one that was begun; atomic
     uint64_t checkpoint_position  # of the log when the last one began; before the first: when the log began

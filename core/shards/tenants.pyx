@@ -5,10 +5,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 from rookery.core.sessions.memberships cimport membership_drop
+from rookery.core.sessions.quota cimport has_quota, quota_make, quota_set_limits
 from rookery.core.sessions.retain cimport tenant_drop_retained
 from rookery.core.sessions.routes cimport routes_free
 from rookery.core.sessions.session cimport session_end
-from rookery.core.sessions.state cimport Membership, Session, SharedGroup, SharedTenant, Tenant
+from rookery.core.sessions.state cimport Membership, Quota, Session, SharedGroup, SharedTenant, Tenant
 from rookery.core.shards.registry cimport registry_acquire, registry_find, registry_release
 from rookery.core.shards.state cimport Shard
 from rookery.core.structures.bytes cimport Bytes
@@ -38,6 +39,7 @@ cdef Tenant *tenant_find(Shard *shard, Bytes tenant_id) noexcept nogil:
 cdef Tenant *_new(Shard *shard, SharedTenant *shared) noexcept nogil:
     """Takes over one reference to shared, also when memory is short."""
     cdef Tenant *tenant = <Tenant *> calloc(1, sizeof(Tenant))
+    cdef Quota *quota
     if tenant == NULL or pointer_map_add(&shard.tenants, shared.hash, tenant) != 0:
         registry_release(&shard.universe.registry, shard.universe.reclaim, shared)
         free(tenant)
@@ -45,6 +47,11 @@ cdef Tenant *_new(Shard *shard, SharedTenant *shared) noexcept nogil:
     tenant.shared = shared
     tenant.world = &shard.world
     tenant.settings = shard.universe.default_settings
+    if shard.universe.default_quota_limits != NULL and not has_quota(tenant):
+        # Limits of its own come later and replace these.
+        quota = quota_make(shared)
+        if quota != NULL:
+            quota_set_limits(quota, shard.universe.default_quota_limits)
     return tenant
 
 

@@ -31,6 +31,13 @@ static inline int atomic_replace_u32(uint32_t *field, uint32_t expected, uint32_
     return __atomic_compare_exchange_n(field, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
+static inline int atomic_replace_u64(uint64_t *field, uint64_t expected, uint64_t value) {
+    return __atomic_compare_exchange_n(field, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+static inline int atomic_replace_pointer(void **field, void *expected, void *value) {
+    return __atomic_compare_exchange_n(field, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
 static inline void atomic_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 #endif

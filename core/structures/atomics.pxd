@@ -16,6 +16,8 @@ cdef extern from "atomics.h" nogil:
     uint64_t atomic_subtract_u64(uint64_t *field, uint64_t amount)
     uint32_t atomic_exchange_u32(uint32_t *field, uint32_t value)
     bint atomic_replace_u32(uint32_t *field, uint32_t expected, uint32_t value)  # was it the expected one?
+    bint atomic_replace_u64(uint64_t *field, uint64_t expected, uint64_t value)
+    bint atomic_replace_pointer(void **field, void *expected, void *value)
     void atomic_fence()
 
 cdef extern from * nogil:

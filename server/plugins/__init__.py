@@ -9,6 +9,7 @@ from .contracts import (
     EventCollector,
     PermissionProvider,
     Redirect,
+    ResourceThrottler,
     SettingProvider,
     SettingValues,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "PluginHost",
     "PluginState",
     "Redirect",
+    "ResourceThrottler",
     "SettingProvider",
     "SettingValues",
     "open_plugins",

@@ -5,11 +5,12 @@ of, several at once if it likes. It may be an asynchronous context manager: it i
 left after the last. docs/plugins.md is the guide.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from rookery.core.permissions.rule import Rule
+from rookery.core.quotas import ResourceState
 from rookery.server.auth.authenticator import Authenticator, EnhancedAuthenticator
 from rookery.server.events import Event
 
@@ -87,6 +88,20 @@ class ClientBalancer(Protocol):
         ...
 
 
+@runtime_checkable
+class ResourceThrottler(Protocol):
+    """Says which resources a tenant has no more of."""
+
+    async def throttled_resources(self, tenant_id: str, resources: Sequence[ResourceState]) -> Collection[str]:
+        """The names of the resources that are refused to the tenant until the next answer; empty = none.
+
+        resources is what the tenant has of each now, with its limits and how often they were hit. Asked every
+        refresh_s of the plugin's section about each tenant that has had clients, never while a client waits. A call
+        that fails leaves the last answer in force; unknown names are logged.
+        """
+        ...
+
+
 POINTS: tuple[type, ...] = (
     Authenticator,
     EnhancedAuthenticator,
@@ -94,4 +109,5 @@ POINTS: tuple[type, ...] = (
     SettingProvider,
     EventCollector,
     ClientBalancer,
+    ResourceThrottler,
 )

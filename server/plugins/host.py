@@ -2,7 +2,7 @@
 
 open_plugins -- one PluginLoop and Guard per section of the configuration
   |-- EventCollector: a task that brings it the events of its stream
-  |-- SubBroker: an MQTT client inside the broker, see sub_brokers.py
+  |-- ResourceThrottler: asked from time to time, see throttling.py
   |-- SettingProvider, ClientBalancer, PermissionProvider: asked by admission, in the order of the configuration
   |-- EnhancedAuthenticator: asked for clients whose CONNECT names one of its methods, see exchange.py
   `-- AuthProvider: found by its name by the chain of authenticators
@@ -18,6 +18,7 @@ import trio
 
 from rookery.core.events import ConnectRequested
 from rookery.core.permissions.rule import Rule
+from rookery.core.quotas import ResourceState
 from rookery.core.wire.spec import ReasonCode
 from rookery.server.auth.authenticator import Admitted, Authenticator, Decision, EnhancedAuthenticator, Refused
 from rookery.server.config import PluginSection
@@ -31,6 +32,7 @@ from .contracts import (
     ClientBalancer,
     EventCollector,
     PermissionProvider,
+    ResourceThrottler,
     SettingProvider,
     SettingValues,
 )
@@ -75,6 +77,7 @@ class PluginHost:
         self._setting_providers = self._serving(SettingProvider)
         self._balancers = self._serving(ClientBalancer)
         self._permission_providers = self._serving(PermissionProvider)
+        self._throttlers = self._serving(ResourceThrottler)
         self.collectors = self._serving(EventCollector)
         self._streams: dict[str, EventStream] = {}
 
@@ -129,6 +132,26 @@ class PluginHost:
             if answer is not None:
                 values.update(answer)
         return values
+
+    @property
+    def has_throttlers(self) -> bool:
+        return bool(self._throttlers)
+
+    @property
+    def throttle_refresh_s(self) -> float:
+        """How often throttlers are asked again: as often as the most eager one wants."""
+        return min(plugin.section.refresh_s for plugin in self._throttlers)
+
+    async def throttled_resources(self, tenant_id: str, resources: Sequence[ResourceState]) -> set[str] | None:
+        """What any of the throttlers says that a tenant has no more of; None when one of them failed."""
+        names: set[str] = set()
+        for plugin in self._throttlers:
+            ask = partial(plugin.instance.throttled_resources, tenant_id, resources)
+            try:
+                names.update(await plugin.guard.call("ResourceThrottler", ask))
+            except PluginFailed:
+                return None
+        return names
 
     @property
     def refresh_s(self) -> float:

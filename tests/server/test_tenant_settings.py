@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rookery.core.quotas import RESOURCES
 from rookery.core.settings import (
     BIFROMQ,
     DEFAULT,
@@ -60,7 +61,7 @@ BIFROMQ_DEFAULTS = {
 }
 
 # What restores BifroMQ's behaviour, and what it has no setting for.
-ROOKERYS_OWN = {"DisconnectForPubRate": True}
+ROOKERYS_OWN = {"DisconnectForPubRate": True} | {prefix + name: 0 for prefix in ("", "Shadow") for name in RESOURCES}
 
 ASCII = st.text(st.characters(codec="ascii"), max_size=20)  # text of all of Unicode takes a second to set up
 
