@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rookery.core.border.journal_kinds import JOURNAL_KINDS
 from rookery.core.log.inspection import Hole, SegmentFindings, inspect_log
-from rookery.core.sessions.journal_kinds import JOURNAL_KINDS
 
 from .data_directory import LOG_FOLDER, DataDirectoryInUse, share_directory
 

@@ -109,14 +109,17 @@ cdef int _take(
 cdef uint64_t _position_by_marks(path, uint64_t log_id) except? 0:
     """Where a segment begins whose header does not say so; UINT64_MAX = nothing of this log is in it."""
     cdef const uint8_t[::1] data
-    cdef uint64_t position
+    cdef const uint8_t *behind_header
+    cdef uint64_t position, size
     cdef uint32_t seed = log_seed(log_id)
     if path.stat().st_size <= HEADER_SIZE:
         return UINT64_MAX
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         data = mapped
+        behind_header = &data[0] + SEGMENT_HEADER_SIZE
+        size = data.shape[0] - SEGMENT_HEADER_SIZE
         with nogil:
-            position = position_by_marks(&data[0] + SEGMENT_HEADER_SIZE, data.shape[0] - SEGMENT_HEADER_SIZE, seed)
+            position = position_by_marks(behind_header, size, seed)
         data = None
     return position
 
@@ -164,6 +167,7 @@ def _content(path: Path, is_live: bool) -> Iterator[object]:
 cdef _salvage(plan, uint64_t limit, _Copy *copy, is_live):
     """Findings of one segment; its records go where copy says."""
     cdef const uint8_t[::1] data
+    cdef const uint8_t *behind_header
     cdef int result = 0
     cdef uint64_t first_position = plan.first_position
     cdef uint32_t seed = log_seed(plan.log_id)
@@ -179,10 +183,11 @@ cdef _salvage(plan, uint64_t limit, _Copy *copy, is_live):
         else:
             with _content(plan.path, is_live) as content:
                 data = content
+                behind_header = &data[0] + SEGMENT_HEADER_SIZE
                 size = data.shape[0] - SEGMENT_HEADER_SIZE
                 with nogil:
                     result = salvage_segment(
-                        &data[0] + SEGMENT_HEADER_SIZE, size, seed, first_position, limit, _take, copy, salvage)
+                        behind_header, size, seed, first_position, limit, _take, copy, salvage)
                 data = None
         if result != 0:
             raise MemoryError
@@ -309,6 +314,7 @@ def measure_segment(path: str | os.PathLike[str]) -> tuple[int, bool]:
     cdef Scan scan
     cdef ScanVerdict verdict
     cdef const uint8_t[::1] data
+    cdef const uint8_t *behind_header
     cdef uint64_t size, first_position
     cdef uint32_t seed
     segment = read_segment(Path(path))
@@ -322,9 +328,10 @@ def measure_segment(path: str | os.PathLike[str]) -> tuple[int, bool]:
         if size <= SEGMENT_HEADER_SIZE:
             return HEADER_SIZE, False
         size -= SEGMENT_HEADER_SIZE
+        behind_header = &data[0] + SEGMENT_HEADER_SIZE
         with nogil:
             verdict = scan_segment(
-                &data[0] + SEGMENT_HEADER_SIZE, size, seed, first_position, UINT64_MAX, _pass, NULL, &scan)
+                behind_header, size, seed, first_position, UINT64_MAX, _pass, NULL, &scan)
         data = None
     return HEADER_SIZE + scan.end, verdict == SCAN_DAMAGED
 
