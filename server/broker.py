@@ -173,10 +173,12 @@ class Broker:
     ) -> PublishOutcome:
         """Publish a message to the subscribers of a tenant, on all shards; what became of it, added up.
 
-        Raises InvalidTopic before anything is done; BrokerBusy when the first shard has no room, nothing done;
-        BrokerLate when a shard did not answer in time; BrokerStopping.
+        Raises InvalidTopic before anything is done; BrokerBusy when the first shard has no room, or what may have to be
+        durable cannot be made so now, nothing done; BrokerLate when a shard did not answer in time; BrokerStopping.
         """
         self.check_topic(tenant_id, topic)
+        if (qos > 0 or retain) and not self.data.takes_more:
+            raise BrokerBusy(self.data.complaint() or "too much waits for the durable log")
         publish = partial(
             self._engine.publish,
             tenant_id=tenant_id,

@@ -155,6 +155,12 @@ class DataSection(Section):
     segment_size_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024**3, description="size of one file of the durable log"
     )
+    refuse_after_ms: int = Field(
+        default=5000,
+        ge=0,
+        le=3_600_000,
+        description="of a failing disk: then 5.0 clients get 0x97 instead of no answer",
+    )
 
     @property
     def is_memory(self) -> bool:

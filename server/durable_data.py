@@ -62,6 +62,11 @@ class DurableData:
                 failed_at_ms = 0
             await trio.sleep(WATCH_S)
 
+    @property
+    def takes_more(self) -> bool:
+        """False while so much waits for the disk, or it has failed for so long, that nothing should be added."""
+        return self.log is None or not self.log.is_holding
+
     def complaint(self) -> str | None:
         """Why what clients send is not made durable just now; None when it is, or need not be."""
         state = self.state()
@@ -114,6 +119,7 @@ def _open(section: DataSection, folder: Path) -> DurableLog:
             sync=section.sync,
             interval_ms=section.sync_interval_ms,
             segment_size=section.segment_size_bytes,
+            refuse_after_ms=section.refuse_after_ms,
         )
     except OSError as error:
         raise DataDirectoryError(f"data directory {folder}: {error.strerror}") from error

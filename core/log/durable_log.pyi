@@ -4,6 +4,8 @@ from pathlib import Path
 
 SEGMENT_SIZE: int
 SEGMENT_SIZE_MINIMUM: int
+REFUSE_AFTER_MS: int
+BACKLOG_LIMIT: int
 
 @dataclass(frozen=True, slots=True)
 class TornTail:
@@ -31,6 +33,7 @@ class LogState:
 
 class DurableLog:
     folder: Path
+    refuse_after_ms: int
     lost: TornTail | None
     def __init__(
         self,
@@ -39,6 +42,8 @@ class DurableLog:
         sync: str = "always",
         interval_ms: int = 100,
         segment_size: int = ...,
+        refuse_after_ms: int = ...,
+        backlog_limit: int = ...,
     ) -> None: ...
     def recover(self) -> list[tuple[int, int, bytes]]: ...
     def skip(self) -> None: ...
@@ -47,7 +52,9 @@ class DurableLog:
     def drop_before(self, position: int) -> None: ...
     def state(self) -> LogState: ...
     @property
-    def is_full(self) -> bool: ...
+    def is_holding(self) -> bool: ...
+    @property
+    def is_refusing(self) -> bool: ...
     def committed(self, source: int) -> int: ...
     def fail(
         self,

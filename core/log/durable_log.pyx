@@ -18,14 +18,16 @@ from rookery.core.log.format cimport (
 )
 from rookery.core.log.recovery cimport SCAN_DAMAGED, SCAN_STOPPED, SCAN_TORN, Scan, ScanVerdict, scan_segment
 from rookery.core.log.writer cimport (
-    LOG_SOURCES, log_add_segment, log_clear, log_drop_before, log_failing_ms, log_init, log_is_full, log_run, log_stop,
-    log_submit,
+    LOG_BACKLOG_BYTES, LOG_FLOWS, LOG_REFUSE_AFTER_MS, LOG_REFUSES, LOG_SOURCES, log_add_segment, log_clear,
+    log_drop_before, log_failing_ms, log_init, log_pressure, log_run, log_stop, log_submit,
 )
 from rookery.core.structures.atomics cimport atomic_load_u32, atomic_load_u64
 
 _MODES = {"always": SYNC_ALWAYS, "interval": SYNC_INTERVAL, "never": SYNC_NEVER}
 SEGMENT_SIZE = 64 * 1024 * 1024
 SEGMENT_SIZE_MINIMUM = 4096
+REFUSE_AFTER_MS = LOG_REFUSE_AFTER_MS
+BACKLOG_LIMIT = LOG_BACKLOG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,13 @@ cdef class DurableLog:
     """A log in a folder, which must exist and belong to this process alone.
 
     sync is "always", "interval" (with interval_ms, 1 to 60 000) or "never". Recover first, then run() in a thread of
-    its own until stop(). segment_size in bytes, from 4096.
+    its own until stop(). segment_size in bytes, from 4096. refuse_after_ms: a disk that fails for longer makes it
+    refuse; backlog_limit: bytes that may wait for the disk until it holds.
     """
 
     def __cinit__(
         self, folder: str | os.PathLike[str], *, sync: str = "always", interval_ms: int = 100,
-        segment_size: int = SEGMENT_SIZE,
+        segment_size: int = SEGMENT_SIZE, refuse_after_ms: int = REFUSE_AFTER_MS, backlog_limit: int = BACKLOG_LIMIT,
     ) -> None:
         self._descriptor = -1
         if sync not in _MODES:
@@ -108,6 +111,8 @@ cdef class DurableLog:
             number = segment.number + 1
         if log_init(&self.log, self._descriptor, log_id, 0, number, _MODES[sync], interval_ms, segment_size) != 0:
             raise MemoryError
+        self.log.refuse_after_ms = refuse_after_ms
+        self.log.backlog_limit = backlog_limit
 
     def __dealloc__(self) -> None:
         if self._descriptor >= 0:
@@ -216,9 +221,23 @@ cdef class DurableLog:
         )
 
     @property
-    def is_full(self) -> bool:
-        """Too much waits for a disk that does not take it."""
-        return log_is_full(&self.log)
+    def refuse_after_ms(self) -> int:
+        """Milliseconds; holds from when it is set."""
+        return self.log.refuse_after_ms
+
+    @refuse_after_ms.setter
+    def refuse_after_ms(self, value: int) -> None:
+        self.log.refuse_after_ms = value
+
+    @property
+    def is_holding(self) -> bool:
+        """Too much waits for the disk: whoever waits for it, too, is to send nothing more."""
+        return log_pressure(&self.log) != LOG_FLOWS
+
+    @property
+    def is_refusing(self) -> bool:
+        """The disk has failed for so long that whoever can be told so is."""
+        return log_pressure(&self.log) == LOG_REFUSES
 
     def committed(self, source: int) -> int:
         """Number of the source's last batch that is committed; 0 = none."""

@@ -20,9 +20,15 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum LogLimit:
     LOG_SOURCES = 64                  # as many shards as there can be
-    LOG_BACKLOG_BYTES = 268435456     # submitted and not committed: beyond it log_is_full
+    LOG_BACKLOG_BYTES = 268435456     # submitted and not committed: beyond it LOG_HOLDS
     LOG_UNSYNCED_BYTES = 67108864     # SYNC_INTERVAL syncs early when this much has been written
     LOG_RETRY_MS = 200                # between attempts to go on after a failure
+    LOG_REFUSE_AFTER_MS = 5000        # a disk that fails for longer is not waited for in silence
+
+cdef enum LogPressure:
+    LOG_FLOWS = 0
+    LOG_HOLDS = 1                     # too much waits for the disk: whoever waits for it, too, should send nothing more
+    LOG_REFUSES = 2                   # and the disk has failed for long: whoever can be told so should be
 
 
 cdef struct LogChunk:                 # a batch that was submitted
@@ -56,6 +62,8 @@ cdef struct Log:
     uint8_t mode                      # SyncMode
     uint32_t interval_ms              # of SYNC_INTERVAL
     uint64_t segment_size             # bytes
+    uint64_t backlog_limit            # LOG_BACKLOG_BYTES, or less for tests
+    uint64_t refuse_after_ms          # LOG_REFUSE_AFTER_MS, or as it was set
     LogSource sources[64]
     # Under the mutex.
     Mutex mutex
@@ -95,8 +103,8 @@ cdef struct Log:
 # Any shard's thread, at the end of its turn: hand over the batch, which is then empty and has the next number. Nothing
 # happens when it is empty. The number under which it went, or 0.
 cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept nogil
-# Too much waits for a disk that does not take it: whoever can refuse, should.
-cdef bint log_is_full(Log *log) noexcept nogil
+# How those who would submit more should act.
+cdef LogPressure log_pressure(Log *log) noexcept nogil
 # For how long it has not been able to write; 0 = it is.
 cdef uint64_t log_failing_ms(Log *log) noexcept nogil
 # Segments whose last byte lies before position are no longer needed; they go when what is written by now is synced.

@@ -69,6 +69,8 @@ cdef int log_init(
     log.mode = mode
     log.interval_ms = interval_ms
     log.segment_size = segment_size
+    log.backlog_limit = LOG_BACKLOG_BYTES
+    log.refuse_after_ms = LOG_REFUSE_AFTER_MS
     log.position = position
     log.synced_position = position
     log.kept_position = position
@@ -156,8 +158,10 @@ cdef uint64_t log_submit(Log *log, uint32_t source, LogBatch *batch) noexcept no
     return number
 
 
-cdef bint log_is_full(Log *log) noexcept nogil:
-    return atomic_load_u64(&log.backlog_bytes) > LOG_BACKLOG_BYTES
+cdef LogPressure log_pressure(Log *log) noexcept nogil:
+    if atomic_load_u64(&log.failing_since_ms) != 0 and log_failing_ms(log) > log.refuse_after_ms:
+        return LOG_REFUSES
+    return LOG_HOLDS if atomic_load_u64(&log.backlog_bytes) > log.backlog_limit else LOG_FLOWS
 
 
 cdef uint64_t log_failing_ms(Log *log) noexcept nogil:

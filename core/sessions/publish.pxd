@@ -23,6 +23,10 @@ cdef struct Outcome:
 # subscription identifiers [MQTT-3.3.4-2, -3].
 cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outcome) noexcept nogil
 
+# Would a message of QoS 1 or 2 with this topic be written to the log for somebody? Also where it only may be: of other
+# shards it is known no more than that they have persistent sessions.
+cdef bint is_kept(Tenant *tenant, const Bytes *topic) noexcept nogil
+
 # Hand the publication to one member of the group.
 cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *outcome) noexcept nogil
 # Hand it to the session that this membership is of; on the session's shard, while it has not left.

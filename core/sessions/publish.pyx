@@ -20,6 +20,7 @@ from rookery.core.sessions.state cimport (
     RouteList, Session, SharedGroup, Subscription, Target, TargetId, Tenant, World,
 )
 from rookery.core.sessions.witness cimport is_noticed, notice_tenant
+from rookery.core.structures.atomics cimport atomic_load_u64
 from rookery.core.topics.cache cimport MatchEntry, cache_match
 from rookery.core.topics.tree cimport tree_shard_mask
 
@@ -257,3 +258,46 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
             _fold_list(world, publication, routes, outcome)
     for index in range(world.target_count):
         _deliver_target(world, publication, &world.targets[index], outcome)
+
+
+# Asking beforehand
+
+cdef bint _is_member_kept(const Route *member, uint64_t durable_shards) noexcept nogil:
+    if member.flags & IS_REMOTE:
+        return durable_shards >> (<Membership *> member.target).shard & 1
+    return member.qos > 0 and (<Session *> member.target).is_written
+
+
+cdef bint _is_route_kept(const Route *route, uint64_t durable_shards) noexcept nogil:
+    cdef SharedGroup *group
+    cdef uint32_t index
+    if not route.flags & IS_SHARED:
+        return route.qos > 0 and (<Session *> route.target).is_written
+    group = <SharedGroup *> route.target
+    for index in range(group.member_count):
+        if _is_member_kept(&group.members[index], durable_shards):
+            return True
+    return False
+
+
+cdef bint is_kept(Tenant *tenant, const Bytes *topic) noexcept nogil:
+    cdef World *world = tenant.world
+    cdef const MatchEntry *entry = cache_match(world.cache, tenant.shared.tree, topic.data, topic.size)
+    cdef uint64_t durable_shards = atomic_load_u64(&tenant.shared.durable_shards)
+    cdef uint64_t others = durable_shards & ~(<uint64_t> 1 << world.shard)
+    cdef RouteList *routes
+    cdef uint32_t index, place
+    # The cache may have made room for it at the cost of the topic that was matched last.
+    forget_recent_topic(world)
+    if entry == NULL:
+        return False
+    for index in range(entry.count):
+        if others != 0 and tree_shard_mask(tenant.shared.tree, entry.ids[index]) & others:
+            return True
+        routes = routes_of(&tenant.routes, entry.ids[index])
+        if routes == NULL:
+            continue
+        for place in range(routes.count):
+            if _is_route_kept(route_at(routes, place), durable_shards):
+                return True
+    return False

@@ -338,6 +338,7 @@ cdef struct World:               # what sessions and tenants of one shard have i
     const MatchEntry *recent_entry
     uint64_t recent_publisher    # serial of the session whose rules recent_verdict is of; 0 = none
     uint8_t recent_verdict       # about publishing to recent_topic
+    uint8_t log_pressure         # LogPressure at the beginning of the turn; LOG_FLOWS without a journal
     uint64_t session_count
     uint64_t subscription_count
     Target *targets              # scratch of the publication that is being handed out

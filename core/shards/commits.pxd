@@ -6,6 +6,10 @@ A connection whose outbox holds such a promise is not flushed before its Commitm
 sent keeps its order; connections that were promised nothing never wait. Across shards a publisher's shard waits until
 the shards that it sent the message to say that everything from it up to that handing over of mail is durable there:
 one number per pair of shards, whatever the number of messages.
+
+While the log is under pressure, because too much waits for it or the disk fails, nothing more is read from connections
+that wait for it: each adds one thing that must be durable, and no more. Publishers of 5.0 that do not wait for anything
+yet are told 0x97 when the disk has failed for long, see protocol.pyx.
 """
 
 from rookery.core.shards.state cimport Connection, Shard
@@ -13,8 +17,10 @@ from rookery.core.shards.state cimport Connection, Shard
 
 # Is everything durable that this connection was promised? Forgets the commitment when it is met.
 cdef bint commits_are_met(Connection *connection) noexcept nogil
-# It must wait: it is flushed as soon as its commitment is met.
+# It must wait: it is flushed as soon as its commitment is met. Under pressure nothing is read from it meanwhile.
 cdef void commits_hold(Connection *connection) noexcept nogil
+# What it has just been promised may have to wait for a log that is under pressure.
+cdef void commits_hold_back(Connection *connection) noexcept nogil
 cdef void commits_leave(Connection *connection) noexcept nogil
 # The end of a turn, behind the handing over of mail: submit what was recorded, let go whose commitment is met.
 cdef void commits_step(Shard *shard) noexcept nogil

@@ -6,8 +6,9 @@ from rookery.core.log.writer cimport log_submit
 from rookery.core.sessions.outbox cimport outbox_enlist
 from rookery.core.sessions.state cimport Commitment, Journal
 from rookery.core.shards.checkpoint cimport checkpoint_has_work, checkpoint_step
+from rookery.core.shards.connections cimport connection_ready, connection_want
 from rookery.core.shards.mailbox cimport shard_wake
-from rookery.core.shards.state cimport Connection, Shard
+from rookery.core.shards.state cimport ATTACHED, HELD_FOR_LOG, Connection, Shard
 from rookery.core.structures.atomics cimport atomic_load_u64, atomic_store_u64
 
 
@@ -43,6 +44,21 @@ cdef void commits_hold(Connection *connection) noexcept nogil:
         connection.is_uncommitted = 1
         connection.next_uncommitted = connection.shard.uncommitted
         connection.shard.uncommitted = connection
+    if connection.shard.world.log_pressure and connection.state == ATTACHED:
+        connection.is_held |= HELD_FOR_LOG
+        connection_want(connection, False, connection.is_writable_awaited)
+
+
+cdef void commits_hold_back(Connection *connection) noexcept nogil:
+    if connection.link.due.batch | connection.link.due.shards and not commits_are_met(connection):
+        commits_hold(connection)
+
+
+cdef void _read_on(Connection *connection) noexcept nogil:
+    connection.is_held &= ~HELD_FOR_LOG
+    if not connection.is_held:
+        connection_want(connection, True, connection.is_writable_awaited)
+        connection_ready(connection)
 
 
 cdef void commits_leave(Connection *connection) noexcept nogil:
@@ -53,6 +69,7 @@ cdef void commits_leave(Connection *connection) noexcept nogil:
         place = &place[0].next_uncommitted
     place[0] = connection.next_uncommitted
     connection.is_uncommitted = 0
+    connection.is_held &= ~HELD_FOR_LOG
 
 
 # What other shards wait for
@@ -111,6 +128,8 @@ cdef void commits_step(Shard *shard) noexcept nogil:
         place[0] = connection.next_uncommitted
         connection.is_uncommitted = 0
         outbox_enlist(&connection.link.outbox)
+        if connection.is_held & HELD_FOR_LOG:
+            _read_on(connection)
 
 
 cdef bint commits_have_work(Shard *shard) noexcept nogil:

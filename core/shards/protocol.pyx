@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 
+from rookery.core.log.writer cimport LOG_REFUSES
 from rookery.core.permissions.rule_set cimport (
     ACTION_SUBSCRIBE, ACTION_UNSUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN,
 )
@@ -16,7 +17,7 @@ from rookery.core.sessions.notices cimport (
     NOTICE_SUBSCRIBE_REFUSED, NOTICE_SUBSCRIBED, NOTICE_UNSUBSCRIBED, NoticeKind,
 )
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
-from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_recent_topic
+from rookery.core.sessions.publish cimport Outcome, forget_recent_topic, is_kept, is_recent_topic
 from rookery.core.sessions.quota cimport has_quota, quota_allows, quota_take, session_measure
 from rookery.core.sessions.rights cimport session_may, session_may_publish
 from rookery.core.sessions.session cimport session_puback, session_pubcomp, session_pubrec
@@ -33,6 +34,7 @@ from rookery.core.sessions.subscriptions cimport (
 )
 from rookery.core.sessions.witness cimport absent, is_noticed, is_noticed_in_debug, notice_session
 from rookery.core.shards.authentication cimport authentication_handle
+from rookery.core.shards.commits cimport commits_hold_back
 from rookery.core.shards.holding cimport hold_for_shards, hold_for_subscriber
 from rookery.core.shards.lifecycle cimport connection_close, connection_left
 from rookery.core.shards.pacing cimport pacing_take_publish
@@ -237,7 +239,8 @@ cdef void _await_publication(
     cdef Commitment *due = &connection.link.due
     cdef uint64_t crossing = 0
     cdef uint32_t home
-    if packet.qos == 0:
+    # A flood of retained messages of QoS 0, too, waits for a log that cannot take it.
+    if packet.qos == 0 and not (packet.retain and shard.world.log_pressure):
         return
     if is_recorded:
         journal_await(&connection.link, &shard.world)
@@ -252,6 +255,22 @@ cdef void _await_publication(
     if crossing != 0:
         due.shards |= crossing
         due.handover = shard.handovers + 1
+
+
+cdef bint _is_refused_for_log(Connection *connection, const PublishPacket *packet) noexcept nogil:
+    """The disk has failed for long, and this client can be told so instead of being kept waiting; nothing is stored."""
+    cdef Session *session = connection.link.session
+    if connection.shard.world.log_pressure != LOG_REFUSES or connection.link.version != MQTT_5_0 or packet.qos == 0:
+        return False
+    if (
+        not packet.retain
+        and not (packet.qos == 2 and session.is_written)
+        and not is_kept(connection.tenant, &packet.topic)
+    ):
+        return False
+    _refuse_publish(connection, packet, REASON_QUOTA_EXCEEDED, b"the durable log cannot be written")
+    commits_hold_back(connection)
+    return True
 
 
 cdef void _handle_publish(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
@@ -282,6 +301,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
         _acknowledge(connection, PACKET_PUBREC, packet.packet_id, REASON_SUCCESS)
         return
     if not _may_publish(connection, &packet):
+        return
+    if connection.shard.world.log_pressure and _is_refused_for_log(connection, &packet):
         return
     if packet.qos == 2:
         if (
@@ -337,6 +358,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
         hold_for_subscriber(connection, <Link *> publication.congested)
     if outcome.other_shards != 0:
         hold_for_shards(connection, outcome.other_shards)
+    if connection.shard.world.log_pressure:
+        commits_hold_back(connection)
 
 
 # Acknowledgements

@@ -70,6 +70,7 @@ cdef enum AuthenticationTurn:  # of a re-authentication: who is to speak
 cdef enum HoldReason:          # why nothing is read from a connection, a bit each
     HELD_FOR_OTHERS = 1    # what it sent piles up somewhere: in the held list, see holding.pxd
     HELD_FOR_RATE = 2      # of its own, see pacing.pxd
+    HELD_FOR_LOG = 4       # it waits for a log that is under pressure: in the uncommitted list, see commits.pxd
 
 cdef enum TransportKind:
     TRANSPORT_SOCKET = 1

@@ -11,6 +11,7 @@ beyond FLUSH_EARLY_BYTES.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from rookery.core.log.writer cimport log_pressure
 from rookery.core.sessions.outbox cimport Outbox
 from rookery.core.sessions.retain cimport Retained, retained_expire
 from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_has_waiting, session_pump
@@ -247,6 +248,8 @@ cdef bint _finish(Shard *shard) noexcept nogil:
 
 
 cdef void _begin(Shard *shard) noexcept nogil:
+    if shard.world.journal != NULL:
+        shard.world.log_pressure = log_pressure(shard.journal.log)
     _take_mail(shard)
     commands_run(shard)
     _serve_ready(shard)

@@ -91,3 +91,19 @@ async def test_failure_that_is_over_at_once_is_told_too(tmp_path: Path) -> None:
                 assert failed.reason == "Input/output error"
                 assert isinstance(await anext(stream), StorageRecovered)
         assert log.state().sync_failures > 0
+
+
+async def test_http_publication_is_refused_when_the_disk_has_failed_for_long(tmp_path: Path) -> None:
+    async with service_with(data={"dir": str(tmp_path), "refuse_after_ms": 0}) as service:
+        log = service.broker.data.log
+        assert log is not None
+        assert (await service.publish()).status_code == 200
+        log.fail(errno.ENOSPC, writable_bytes=0)
+        await service.broker.publish("acme", "r", b"x", retain=True)  # does not wait for the disk
+        await eventually(lambda: log.is_refusing)
+        refused = await service.publish()
+        assert (refused.status_code, refused.text) == (400, "BACK_PRESSURE_REJECTED")
+        assert (await service.publish(qos="0")).status_code == 200
+        log.fail(0)
+        await eventually(lambda: not log.is_refusing)
+        assert (await service.publish()).status_code == 200

@@ -28,7 +28,7 @@ from rookery.core.events import (
     SessionInfo,
     ShardStatistics,
 )
-from rookery.core.log.durable_log import SEGMENT_SIZE, DurableLog
+from rookery.core.log.durable_log import BACKLOG_LIMIT, REFUSE_AFTER_MS, SEGMENT_SIZE, DurableLog
 from rookery.core.notices import Notice, NoticeKind
 from rookery.core.settings import TenantSettings
 from support import packets
@@ -105,6 +105,8 @@ class Broker:
         shard_count: int = 1,
         data: Path | None = None,
         segment_size: int = SEGMENT_SIZE,
+        refuse_after_ms: int = REFUSE_AFTER_MS,
+        backlog_limit: int = BACKLOG_LIMIT,
         now_ms: int = 1_000_000,
         **settings: Any,
     ) -> None:
@@ -113,7 +115,13 @@ class Broker:
         self.log: DurableLog | None = None
         if data is not None:
             # The mode changes what survives the machine, not what survives the process.
-            self.log = DurableLog(data, sync="never", segment_size=segment_size)
+            self.log = DurableLog(
+                data,
+                sync="never",
+                segment_size=segment_size,
+                refuse_after_ms=refuse_after_ms,
+                backlog_limit=backlog_limit,
+            )
             self.engine.restore(self.log, now_ms=now_ms, unix_ms=EPOCH_MS + now_ms)
             self._log_thread = threading.Thread(target=self.log.run)
             self._log_thread.start()
