@@ -200,7 +200,8 @@ cdef class Engine:
             log.log.sources[index].wake = _wake
         try:
             log.recover_into(restore_apply, &restore)
-            restore_end(&restore)
+            if restore_end(&restore) != 0:
+                raise MemoryError
         except LogError as error:
             if restore.fault == NULL:
                 raise

@@ -22,3 +22,5 @@ cdef int group_join_remote(Tenant *tenant, Membership *membership) noexcept nogi
 cdef void group_leave_remote(Membership *membership) noexcept nogil
 # The member that gets a message of publisher; NULL when no member can take it.
 cdef Route *group_pick(SharedGroup *group, uint64_t publisher) noexcept nogil
+# What names the group within its tenant in every process: never 0.
+cdef uint64_t group_identity(const SharedGroup *group) noexcept nogil

@@ -4,18 +4,19 @@ from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
+from rookery.core.sessions.journal cimport journal_concerns, journal_concerns_no_more
 from rookery.core.sessions.memberships cimport membership_parsed
 from rookery.core.sessions.routes cimport route_add, route_remove, routes_make, routes_of
 from rookery.core.sessions.state cimport (
     IS_REMOTE, IS_SHARED, Membership, Route, RouteList, Session, SharedGroup, Subscription, Tenant,
 )
 from rookery.core.structures.atomics cimport atomic_load_u32
-from rookery.core.structures.hashing cimport hash_bytes
+from rookery.core.structures.hashing cimport HashKey, hash_bytes
 from rookery.core.structures.pointer_map cimport (
     pointer_map_add, pointer_map_first, pointer_map_next, pointer_map_remove,
 )
 from rookery.core.topics.names cimport SHARE_ORDERED, ParsedFilter
-from rookery.core.topics.tree cimport NO_FILTER, tree_add, tree_remove
+from rookery.core.topics.tree cimport NO_FILTER, tree_add, tree_filter_text, tree_remove
 
 
 cdef inline uint8_t *_name(SharedGroup *group) noexcept nogil:
@@ -151,11 +152,13 @@ cdef int group_join_remote(Tenant *tenant, Membership *membership) noexcept nogi
     member.flags = IS_REMOTE
     membership.group = group
     membership.member_index = group.member_count - 1
+    journal_concerns(tenant)
     return 0
 
 
 cdef void group_leave_remote(Membership *membership) noexcept nogil:
     cdef SharedGroup *group = membership.group
+    journal_concerns_no_more(group.tenant)
     _fill_gap(group, membership.member_index)
     membership.group = NULL
     if group.member_count == 0:
@@ -232,6 +235,18 @@ cdef Route *_pick_ordered(SharedGroup *group, uint64_t publisher) noexcept nogil
             best = &group.members[index]
             best_weight = weight
     return best
+
+
+cdef uint64_t group_identity(const SharedGroup *group) noexcept nogil:
+    cdef uint8_t buffer[65535]
+    cdef Py_ssize_t size = tree_filter_text(group.tenant.shared.tree, group.filter_id, buffer, sizeof(buffer))
+    cdef HashKey key
+    cdef uint64_t filter_hash, name_hash
+    key.first = 1 + group.is_ordered
+    key.second = 0
+    filter_hash = hash_bytes(&key, buffer, size)
+    name_hash = hash_bytes(&key, <const uint8_t *> group + sizeof(SharedGroup), group.name_size)
+    return (filter_hash ^ (name_hash << 17 | name_hash >> 47)) | 1
 
 
 cdef Route *group_pick(SharedGroup *group, uint64_t publisher) noexcept nogil:

@@ -16,6 +16,8 @@ by its serial, which is unique over all starts; a message is written once and na
     RELEASED       its PUBREL came
     WILL, WILL_GONE
     RETAINED, CLEARED
+    ARRIVED        a message is a copy of one that another shard has taken, see core/shards/redelivery.pxd;
+                   number 0: that one was retained
 
 Transient sessions and QoS 0 are never written. Whoever must not speak before a record is durable asks for it by
 journal_await: what its connection is sent from then on leaves after the log has committed.
@@ -43,10 +45,14 @@ cdef enum JournalKind:
     JOURNAL_WILL_GONE = 14
     JOURNAL_RETAINED = 15
     JOURNAL_CLEARED = 16
+    JOURNAL_ARRIVED = 17
 
 cdef enum:                        # flags of JOURNAL_SESSION
     IS_AFRESH = 1
     IS_ONLINE = 2
+
+cdef enum:                        # beside the retain flag of JOURNAL_QUEUED
+    HAS_GROUP = 2                 # the group's identity is in front of the subscription identifiers
 
 cdef enum:                        # bytes of a record's body in front of what varies in size
     SESSION_HEAD = 36             # before tenant id, user id, client id
@@ -54,6 +60,7 @@ cdef enum:                        # bytes of a record's body in front of what va
     MESSAGE_HEAD = 28             # before topic, properties, payload
     QUEUED_HEAD = 20              # before subscription identifiers
     WILL_HEAD = 20                # before the message
+    TAKEN_SIZE = 18               # all of it
 
 
 # What is told on this connection from now on waits until everything that was written so far is committed.
@@ -78,6 +85,10 @@ cdef void journal_is_retaining(Tenant *tenant) noexcept nogil
 cdef void journal_retains_nothing(Tenant *tenant) noexcept nogil
 # A session that was read back from the log counts as written.
 cdef void journal_is_written(Session *session) noexcept nogil
+# One reason more, or less, why acknowledgements for the tenant's messages wait for this shard: a session that is
+# written, or a member on another shard of a group that is at home here.
+cdef void journal_concerns(Tenant *tenant) noexcept nogil
+cdef void journal_concerns_no_more(Tenant *tenant) noexcept nogil
 cdef void journal_subscribed(
     Session *session, const ParsedFilter *parsed, uint8_t qos, uint8_t flags, uint8_t retain_handling,
     uint32_t subscription_id) noexcept nogil
@@ -93,7 +104,10 @@ cdef void journal_sent(Session *session, uint16_t packet_id) noexcept nogil
 cdef void journal_dropped(Session *session, uint32_t place) noexcept nogil
 cdef void journal_received(Session *session, uint16_t packet_id) noexcept nogil
 cdef void journal_settled(Session *session, uint16_t packet_id) noexcept nogil
-cdef void journal_taken(Session *session, uint16_t packet_id) noexcept nogil
+# number: of the message, if some of those that are to get it are on other shards; else 0.
+cdef void journal_taken(Session *session, uint16_t packet_id, uint64_t number) noexcept nogil
+# number 0: it is retained.
+cdef void journal_arrived(Journal *journal, uint64_t number, uint64_t origin) noexcept nogil
 cdef void journal_released(Session *session, uint16_t packet_id) noexcept nogil
 # The will as it is now: kept, armed, or gone.
 cdef void journal_will(Session *session) noexcept nogil

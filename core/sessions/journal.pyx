@@ -162,9 +162,7 @@ cdef void journal_is_written(Session *session) noexcept nogil:
     session.is_written = 1
     session.checkpoint = tenant.world.checkpoint
     _append_written(session)
-    tenant.persistent_count += 1
-    if tenant.persistent_count == 1:
-        atomic_add_u64(&tenant.shared.durable_shards, <uint64_t> 1 << tenant.world.shard)
+    journal_concerns(tenant)
 
 
 cdef void journal_ended(Session *session) noexcept nogil:
@@ -172,8 +170,18 @@ cdef void journal_ended(Session *session) noexcept nogil:
     _name_session(session, JOURNAL_ENDED)
     _remove_written(session)
     session.is_written = 0
-    tenant.persistent_count -= 1
-    if tenant.persistent_count == 0:
+    journal_concerns_no_more(tenant)
+
+
+cdef void journal_concerns(Tenant *tenant) noexcept nogil:
+    tenant.durable_users += 1
+    if tenant.durable_users == 1:
+        atomic_add_u64(&tenant.shared.durable_shards, <uint64_t> 1 << tenant.world.shard)
+
+
+cdef void journal_concerns_no_more(Tenant *tenant) noexcept nogil:
+    tenant.durable_users -= 1
+    if tenant.durable_users == 0:
         atomic_subtract_u64(&tenant.shared.durable_shards, <uint64_t> 1 << tenant.world.shard)
 
 
@@ -262,20 +270,26 @@ cdef void journal_queued(
     const uint32_t *subscription_ids, uint32_t subscription_id_count
 ) noexcept nogil:
     cdef Journal *journal = _of(session)
+    cdef uint32_t group_size = 8 if publication.group != 0 else 0
     cdef uint32_t index
     cdef uint8_t *out
     if publication.journal_number == 0:
         publication.journal_number = journal_message(journal, publication)
-    out = _begin(journal, JOURNAL_QUEUED, QUEUED_HEAD + 4 * subscription_id_count)
+        if publication.origin != 0:
+            journal_arrived(journal, publication.journal_number, publication.origin)
+    out = _begin(journal, JOURNAL_QUEUED, QUEUED_HEAD + group_size + 4 * subscription_id_count)
     if out == NULL:
         return
     put_u64(out, session.serial)
     put_u64(out + 8, publication.journal_number)
     put_u16(out + 16, packet_id)
     out[18] = qos
-    out[19] = retain
+    out[19] = retain | (HAS_GROUP if group_size > 0 else 0)
+    out += QUEUED_HEAD
+    if group_size > 0:
+        put_u64(out, publication.group)
     for index in range(subscription_id_count):
-        put_u32(out + QUEUED_HEAD + 4 * index, subscription_ids[index])
+        put_u32(out + group_size + 4 * index, subscription_ids[index])
     batch_end(&journal.batch)
 
 
@@ -300,8 +314,22 @@ cdef void journal_settled(Session *session, uint16_t packet_id) noexcept nogil:
     _name_packet(session, JOURNAL_SETTLED, packet_id)
 
 
-cdef void journal_taken(Session *session, uint16_t packet_id) noexcept nogil:
-    _name_packet(session, JOURNAL_TAKEN, packet_id)
+cdef void journal_taken(Session *session, uint16_t packet_id, uint64_t number) noexcept nogil:
+    cdef Journal *journal = _of(session)
+    cdef uint8_t *out = _begin(journal, JOURNAL_TAKEN, TAKEN_SIZE)
+    if out != NULL:
+        put_u64(out, session.serial)
+        put_u16(out + 8, packet_id)
+        put_u64(out + 10, number)
+        batch_end(&journal.batch)
+
+
+cdef void journal_arrived(Journal *journal, uint64_t number, uint64_t origin) noexcept nogil:
+    cdef uint8_t *out = _begin(journal, JOURNAL_ARRIVED, 16)
+    if out != NULL:
+        put_u64(out, number)
+        put_u64(out + 8, origin)
+        batch_end(&journal.batch)
 
 
 cdef void journal_released(Session *session, uint16_t packet_id) noexcept nogil:

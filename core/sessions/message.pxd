@@ -48,6 +48,8 @@ cdef struct Publication:
     uint32_t shared_place        # 1 + place of the receiving session's shared subscription; 0 = not shared
     Message *message             # the kept form: NULL until somebody keeps it; one reference is the publication's
     uint64_t journal_number      # under which this shard has written it; 0 = it has not
+    uint64_t origin              # under which the shard that took it has; 0 = nobody need know who gets it
+    uint64_t group               # with an origin: identity of the shared group by which it goes; 0 = none
     EncodedPublish encoded[4]    # by 2 * (version is 5.0) + (QoS is not 0)
     void *congested              # a Link whose outbox is over its high mark; NULL = none
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 from rookery.core.sessions.message cimport Publication
-from rookery.core.sessions.state cimport Membership, SharedGroup, Tenant, World
+from rookery.core.sessions.state cimport Membership, Session, SharedGroup, Tenant, World
 from rookery.core.structures.bytes cimport Bytes
 
 
@@ -17,6 +17,7 @@ cdef struct Outcome:
     uint64_t persistent_bytes
     uint32_t groups        # shared groups that it reached: MaxGroupFanout bounds them
     uint64_t other_shards  # bit s: shard s has routes that match too; the caller hands the message over
+    uint64_t given_to      # bit s: a member on shard s of a group that is at home here gets it
 
 
 # The topic has been checked. Sessions that several filters lead to get one copy, with the highest granted QoS and all
@@ -26,6 +27,11 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
 # Would a message of QoS 1 or 2 with this topic be written to the log for somebody? Also where it only may be: of other
 # shards it is known no more than that they have persistent sessions.
 cdef bint is_kept(Tenant *tenant, const Bytes *topic) noexcept nogil
+
+# Again, to those that have not got it: neither a session that is named here nor a shared group whose identity is.
+cdef void tenant_publish_again(
+    Tenant *tenant, Publication *publication, Session **served, uint32_t served_count, const uint64_t *groups,
+    uint32_t group_count, Outcome *outcome) noexcept nogil
 
 # Hand the publication to one member of the group.
 cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *outcome) noexcept nogil

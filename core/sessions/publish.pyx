@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
 
 from rookery.core.sessions.fanout cimport fanout_allows, fanout_begin
-from rookery.core.sessions.groups cimport group_pick
+from rookery.core.sessions.groups cimport group_identity, group_pick
 from rookery.core.sessions.memberships cimport errand_put, membership_acquire, membership_drop
 from rookery.core.sessions.message cimport Message, Publication, message_release, publication_keep
 from rookery.core.sessions.notices cimport NOTICE_GROUP_FANOUT_LIMITED
@@ -63,7 +63,10 @@ cdef void _give_remote(World *world, Publication *publication, Membership *membe
     if message != NULL:
         membership_acquire(membership)
         if errand_put(world, membership, message, ERRAND_GIVE) == 0:
+            world.last_errand.origin = publication.origin
+            world.last_errand.group = publication.group
             membership.given += 1
+            outcome.given_to |= <uint64_t> 1 << membership.shard
             outcome.queued += 1
             return
         # Not the last reference: the group holds one.
@@ -85,12 +88,15 @@ cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *o
     member = group_pick(group, publication.publisher)
     if member == NULL:
         return
+    if publication.origin != 0:
+        publication.group = group_identity(group)
     if member.flags & IS_REMOTE:
         _give_remote(group.tenant.world, publication, <Membership *> member.target, outcome)
     else:
         publication.shared_place = member.subscription_index + 1
         _deliver_route(publication, member, outcome)
         publication.shared_place = 0
+    publication.group = 0
 
 
 cdef void membership_deliver(Membership *membership, Publication *publication, Outcome *outcome) noexcept nogil:
@@ -163,7 +169,23 @@ cdef void _chain_id(World *world, Target *target, uint32_t subscription_id) noex
     target.id_count += 1
 
 
-cdef void _fold_list(World *world, Publication *publication, RouteList *routes, Outcome *outcome) noexcept nogil:
+cdef bint _has_got_it(const SharedGroup *group, const uint64_t *groups, uint32_t group_count) noexcept nogil:
+    cdef uint64_t identity
+    cdef uint32_t index
+    if group_count == 0:
+        return False
+    identity = group_identity(group)
+    for index in range(group_count):
+        if groups[index] == identity:
+            return True
+    return False
+
+
+cdef void _fold_list(
+    World *world, Publication *publication, RouteList *routes, const uint64_t *groups, uint32_t group_count,
+    Outcome *outcome
+) noexcept nogil:
+    """Without the groups that are named."""
     cdef uint32_t index
     cdef const Route *route
     cdef Session *session
@@ -172,7 +194,8 @@ cdef void _fold_list(World *world, Publication *publication, RouteList *routes, 
         route = route_at(routes, index)
         if route.flags & IS_SHARED:
             # A shared subscription is a delivery of its own, beside the session's other ones.
-            group_deliver(<SharedGroup *> route.target, publication, outcome)
+            if not _has_got_it(<SharedGroup *> route.target, groups, group_count):
+                group_deliver(<SharedGroup *> route.target, publication, outcome)
             continue
         session = <Session *> route.target
         if route.flags & NO_LOCAL and publication.publisher == session.serial:
@@ -255,7 +278,7 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
     for index in range(entry.count):
         routes = routes_of(&tenant.routes, entry.ids[index])
         if routes != NULL and routes.count > 0:
-            _fold_list(world, publication, routes, outcome)
+            _fold_list(world, publication, routes, NULL, 0, outcome)
     for index in range(world.target_count):
         _deliver_target(world, publication, &world.targets[index], outcome)
 
@@ -301,3 +324,31 @@ cdef bint is_kept(Tenant *tenant, const Bytes *topic) noexcept nogil:
             if _is_route_kept(route_at(routes, place), durable_shards):
                 return True
     return False
+
+
+cdef void tenant_publish_again(
+    Tenant *tenant, Publication *publication, Session **served, uint32_t served_count, const uint64_t *groups,
+    uint32_t group_count, Outcome *outcome
+) noexcept nogil:
+    cdef World *world = tenant.world
+    cdef const MatchEntry *entry = cache_match(
+        world.cache, tenant.shared.tree, publication.topic.data, publication.topic.size)
+    cdef RouteList *routes
+    cdef uint32_t index
+    if entry == NULL:
+        return
+    world.publication_stamp += 1
+    world.target_count = 0
+    world.target_id_count = 0
+    publication.is_fanout = True
+    # Those that have got it are folded first, so that all others stand behind them.
+    for index in range(served_count):
+        if _target_of(world, served[index]) == NULL:
+            return
+    served_count = world.target_count
+    for index in range(entry.count):
+        routes = routes_of(&tenant.routes, entry.ids[index])
+        if routes != NULL and routes.count > 0:
+            _fold_list(world, publication, routes, groups, group_count, outcome)
+    for index in range(served_count, world.target_count):
+        _deliver_target(world, publication, &world.targets[index], outcome)

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from rookery.core.sessions.journal cimport (
-    journal_cleared, journal_is_retaining, journal_retained, journal_retains_nothing,
+    journal_arrived, journal_cleared, journal_is_retaining, journal_retained, journal_retains_nothing,
 )
 from rookery.core.sessions.message cimport NEVER, Message, Publication, message_release, message_size, message_topic
 from rookery.core.sessions.message cimport publication_keep
@@ -77,9 +77,12 @@ cdef bint _is_affordable(Tenant *tenant, const Publication *publication) noexcep
 
 
 cdef int tenant_retain(Tenant *tenant, Publication *publication) noexcept nogil:
-    if has_quota(tenant) and publication.payload.size > 0 and not _is_affordable(tenant, publication):
-        return RETAIN_OVER_QUOTA
-    return tenant_retain_at(tenant, publication, tenant.world.now_ms)
+    cdef int result = RETAIN_OVER_QUOTA
+    if not has_quota(tenant) or publication.payload.size == 0 or _is_affordable(tenant, publication):
+        result = tenant_retain_at(tenant, publication, tenant.world.now_ms)
+    if publication.origin != 0:
+        journal_arrived(tenant.world.journal, 0, publication.origin)
+    return result
 
 
 cdef int tenant_retain_at(Tenant *tenant, Publication *publication, uint64_t stored_at_ms) noexcept nogil:

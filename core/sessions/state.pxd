@@ -115,6 +115,8 @@ cdef struct Errand:              # what is to be told to another shard about a m
     Errand *next
     Membership *membership       # one reference
     Message *message             # one reference; with GIVE and RETURN
+    uint64_t origin              # of the message, and by which group it goes: see Publication
+    uint64_t group
     uint8_t kind                 # ErrandKind
 
 
@@ -265,7 +267,7 @@ cdef struct SharedTenant:        # what the shards share of a tenant
     SubscriptionTree *tree
     uint64_t hash                # of the tenant id; decides the home shard
     uint32_t references          # shards that know the tenant, and mails under way; atomic, see registry.pyx
-    uint64_t durable_shards      # that have a persistent session of it while there is a journal, a bit each; atomic
+    uint64_t durable_shards      # for which acknowledgements wait, a bit each, see journal_concerns; atomic
     uint16_t id_size
     uint8_t *id                  # owned
     uint64_t usage[9]            # RESOURCE_FIRST_RATE; atomic
@@ -285,7 +287,7 @@ cdef struct Tenant:
     uint8_t is_configured        # settings of its own: it stays, one user more
     uint8_t is_throttled         # a plugin has closed some of its resources: the same
     uint64_t subscription_count
-    uint64_t persistent_count    # sessions that are written to the journal
+    uint64_t durable_users       # see journal_concerns
     uint64_t checkpoint          # in which its retained messages were last written
     Tenant *previous_retaining   # in World.first_retaining ..
     Tenant *next_retaining

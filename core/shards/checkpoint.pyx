@@ -21,6 +21,7 @@ from rookery.core.sessions.message cimport (
 from rookery.core.sessions.retain cimport Retained
 from rookery.core.sessions.state cimport Session, Subscription, Tenant
 from rookery.core.sessions.subscriptions cimport subscription_parsed
+from rookery.core.shards.commits cimport commitment_is_met
 from rookery.core.shards.mailbox cimport shard_wake
 from rookery.core.shards.state cimport Shard, Universe
 from rookery.core.shards.tenants cimport tenant_release
@@ -145,7 +146,8 @@ cdef void _write_session(Shard *shard, Session *session) noexcept nogil:
     _write_messages(shard, session)
     packet_id = packet_ids_each(&session.received, &cursor)
     while packet_id != 0:
-        journal_taken(session, packet_id)
+        # One that is under way to other shards is so for a short time: the checkpoint ends after it.
+        journal_taken(session, packet_id, 0)
         packet_id = packet_ids_each(&session.received, &cursor)
     if session.will.message != NULL:
         journal_will(session)
@@ -213,7 +215,11 @@ cdef void _write_some(Shard *shard) noexcept nogil:
         return
     shard.checkpoint.is_walking = 0
     shard.checkpoint.is_ending = 1
-    shard.checkpoint.batch = shard.journal.batch.number - (shard.journal.batch.size == 0)
+    shard.checkpoint.due.batch = shard.journal.batch.number - (shard.journal.batch.size == 0)
+    # And what it has sent to other shards, which sessions that are written anew no longer tell of.
+    shard.checkpoint.due.shards = ((<uint64_t> 2 << (shard.universe.shard_count - 1)) - 1) & ~(
+        <uint64_t> 1 << shard.index)
+    shard.checkpoint.due.handover = shard.handovers + 1
     _forget_messages(shard)
 
 
@@ -257,9 +263,7 @@ cdef void checkpoint_step(Shard *shard) noexcept nogil:
     if shard.checkpoint.is_walking:
         if atomic_load_u64(&shard.journal.log.backlog_bytes) < _BACKLOG_BYTES:
             _write_some(shard)
-    elif shard.checkpoint.is_ending and (
-        atomic_load_u64(&shard.journal.log.sources[shard.index].committed) >= shard.checkpoint.batch
-    ):
+    elif shard.checkpoint.is_ending and commitment_is_met(shard, &shard.checkpoint.due):
         shard.checkpoint.is_ending = 0
         atomic_store_u64(&shard.checkpoint.done, number)
         shard_wake(shard.universe.shards[0])

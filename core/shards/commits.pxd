@@ -12,6 +12,7 @@ that wait for it: each adds one thing that must be durable, and no more. Publish
 yet are told 0x97 when the disk has failed for long, see protocol.pyx.
 """
 
+from rookery.core.sessions.state cimport Commitment
 from rookery.core.shards.state cimport Connection, Shard
 
 
@@ -22,7 +23,10 @@ cdef void commits_hold(Connection *connection) noexcept nogil
 # What it has just been promised may have to wait for a log that is under pressure.
 cdef void commits_hold_back(Connection *connection) noexcept nogil
 cdef void commits_leave(Connection *connection) noexcept nogil
-# The end of a turn, behind the handing over of mail: submit what was recorded, let go whose commitment is met.
+cdef bint commitment_is_met(Shard *shard, const Commitment *due) noexcept nogil
+# The end of a turn: submit what was recorded, before mail is handed over;
+cdef void commits_submit(Shard *shard) noexcept nogil
+# behind that: let go whose commitment is met.
 cdef void commits_step(Shard *shard) noexcept nogil
 # Does anything wait that need not wait any longer? Asked before a shard sleeps.
 cdef bint commits_have_work(Shard *shard) noexcept nogil

@@ -12,7 +12,7 @@ from rookery.core.shards.state cimport ATTACHED, HELD_FOR_LOG, Connection, Shard
 from rookery.core.structures.atomics cimport atomic_load_u64, atomic_store_u64
 
 
-cdef bint _is_met(Shard *shard, const Commitment *due) noexcept nogil:
+cdef bint commitment_is_met(Shard *shard, const Commitment *due) noexcept nogil:
     cdef Journal *journal = &shard.journal
     cdef uint32_t target
     cdef uint64_t needed
@@ -32,7 +32,7 @@ cdef bint _is_met(Shard *shard, const Commitment *due) noexcept nogil:
 
 cdef bint commits_are_met(Connection *connection) noexcept nogil:
     cdef Commitment *due = &connection.link.due
-    if not _is_met(connection.shard, due):
+    if not commitment_is_met(connection.shard, due):
         return False
     due.batch = 0
     due.shards = 0
@@ -96,7 +96,7 @@ cdef void _settle(Shard *shard) noexcept nogil:
     cdef int _round
     for _round in range(2):
         if shard.is_settling:
-            if not _is_met(shard, &shard.settling_due):
+            if not commitment_is_met(shard, &shard.settling_due):
                 return
             shard.is_settling = 0
             _tell_settled(shard)
@@ -111,13 +111,17 @@ cdef void _settle(Shard *shard) noexcept nogil:
         shard.is_settling = 1
 
 
+cdef void commits_submit(Shard *shard) noexcept nogil:
+    if shard.world.journal != NULL:
+        checkpoint_step(shard)
+        log_submit(shard.journal.log, shard.index, &shard.journal.batch)
+
+
 cdef void commits_step(Shard *shard) noexcept nogil:
     cdef Connection **place = &shard.uncommitted
     cdef Connection *connection
     if shard.world.journal == NULL:
         return
-    checkpoint_step(shard)
-    log_submit(shard.journal.log, shard.index, &shard.journal.batch)
     if shard.universe.shard_count > 1:
         _settle(shard)
     while place[0] != NULL:
@@ -138,10 +142,10 @@ cdef bint commits_have_work(Shard *shard) noexcept nogil:
         return False
     if shard.journal.batch.size > 0 or checkpoint_has_work(shard):
         return True
-    if shard.is_settling and _is_met(shard, &shard.settling_due):
+    if shard.is_settling and commitment_is_met(shard, &shard.settling_due):
         return True
     while connection != NULL:
-        if _is_met(shard, &connection.link.due):
+        if commitment_is_met(shard, &connection.link.due):
             return True
         connection = connection.next_uncommitted
     return False

@@ -75,7 +75,9 @@ cdef void _leave(Shard *shard, Membership *membership) noexcept nogil:
     _release(shard, membership)  # and that of the session, which came with the errand.
 
 
-cdef void _give(Shard *shard, Membership *membership, Message *message) noexcept nogil:
+cdef void _give(Shard *shard, const Errand *errand) noexcept nogil:
+    cdef Membership *membership = errand.membership
+    cdef Message *message = errand.message
     cdef Session *session = membership.session
     cdef Publication publication
     cdef Outcome outcome
@@ -85,9 +87,13 @@ cdef void _give(Shard *shard, Membership *membership, Message *message) noexcept
             _count_dropped(shard, membership, message)
             message_release(message)
             _release(shard, membership)
+        else:
+            shard.world.last_errand.origin = errand.origin
         return
     memset(&outcome, 0, sizeof(outcome))
     publication_of(message, &publication)
+    publication.origin = errand.origin
+    publication.group = errand.group
     membership_deliver(membership, &publication, &outcome)
     publication_end(&publication)
     message_release(message)
@@ -96,8 +102,10 @@ cdef void _give(Shard *shard, Membership *membership, Message *message) noexcept
     _release(shard, membership)
 
 
-cdef void _return(Shard *shard, Membership *membership, Message *message) noexcept nogil:
+cdef void _return(Shard *shard, const Errand *errand) noexcept nogil:
     """Another member of the group gets the message, if there is one left."""
+    cdef Membership *membership = errand.membership
+    cdef Message *message = errand.message
     cdef Tenant *tenant = tenant_acquire_shared(shard, membership.tenant)
     cdef ParsedFilter parsed
     cdef uint32_t filter_id
@@ -112,6 +120,7 @@ cdef void _return(Shard *shard, Membership *membership, Message *message) noexce
         if group != NULL:
             memset(&outcome, 0, sizeof(outcome))
             publication_of(message, &publication)
+            publication.origin = errand.origin
             group_deliver(group, &publication, &outcome)
             publication_end(&publication)
         else:
@@ -130,9 +139,9 @@ cdef void errands_take(Shard *shard, Mail *mail) noexcept nogil:
     elif errand.kind == ERRAND_LEAVE:
         _leave(shard, errand.membership)
     elif errand.kind == ERRAND_GIVE:
-        _give(shard, errand.membership, errand.message)
+        _give(shard, errand)
     else:
-        _return(shard, errand.membership, errand.message)
+        _return(shard, errand)
 
 
 cdef void errand_discard(Shard *shard, Mail *mail) noexcept nogil:

@@ -9,7 +9,7 @@ from rookery.core.permissions.rule_set cimport (
     ACTION_SUBSCRIBE, ACTION_UNSUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN,
 )
 from rookery.core.sessions.journal cimport (
-    journal_await, journal_begin_group, journal_end_group, journal_released, journal_taken,
+    journal_await, journal_begin_group, journal_end_group, journal_message, journal_released, journal_taken,
 )
 from rookery.core.sessions.message cimport NEVER, Publication, publication_end
 from rookery.core.sessions.notices cimport (
@@ -232,12 +232,12 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
 
 
 cdef void _await_publication(
-    Connection *connection, const PublishPacket *packet, bint is_recorded, uint64_t other_shards
+    Connection *connection, const PublishPacket *packet, bint is_recorded, const Outcome *outcome
 ) noexcept nogil:
     """The acknowledgement waits until the message is durable wherever it must be."""
     cdef Shard *shard = connection.shard
     cdef Commitment *due = &connection.link.due
-    cdef uint64_t crossing = 0
+    cdef uint64_t crossing = outcome.given_to
     cdef uint32_t home
     # A flood of retained messages of QoS 0, too, waits for a log that cannot take it.
     if packet.qos == 0 and not (packet.retain and shard.world.log_pressure):
@@ -246,8 +246,8 @@ cdef void _await_publication(
         journal_await(&connection.link, &shard.world)
     if shard.universe.shard_count == 1:
         return
-    if other_shards != 0:
-        crossing = other_shards & atomic_load_u64(&connection.tenant.shared.durable_shards)
+    if outcome.other_shards != 0:
+        crossing |= outcome.other_shards & atomic_load_u64(&connection.tenant.shared.durable_shards)
     if packet.retain:
         home = home_shard(connection.tenant.shared, shard.universe.shard_count)
         if home != shard.index:
@@ -271,6 +271,19 @@ cdef bint _is_refused_for_log(Connection *connection, const PublishPacket *packe
     _refuse_publish(connection, packet, REASON_QUOTA_EXCEEDED, b"the durable log cannot be written")
     commits_hold_back(connection)
     return True
+
+
+cdef void _begin_taking(Connection *connection, Publication *publication, uint16_t packet_id) noexcept nogil:
+    """That a message of QoS 2 came and to whom it goes are one: else it might go to them twice, or never."""
+    cdef Shard *shard = connection.shard
+    cdef uint64_t others = ~(<uint64_t> 1 << shard.index)
+    journal_begin_group(&shard.journal)
+    if publication.retain and home_shard(connection.tenant.shared, shard.universe.shard_count) != shard.index or (
+        atomic_load_u64(&connection.tenant.shared.durable_shards) & others
+    ):
+        publication.journal_number = journal_message(&shard.journal, publication)
+        publication.origin = publication.journal_number
+    journal_taken(connection.link.session, packet_id, publication.origin)
 
 
 cdef void _handle_publish(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
@@ -315,12 +328,6 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
         if packet_ids_add(&session.received, packet.packet_id) < 0:
             connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
             return
-    if journal != NULL:
-        records = journal.record_count
-        if packet.qos == 2 and session.is_written:
-            # That it came and to whom it goes are one: else it might go to them twice, or never.
-            journal_begin_group(journal)
-            journal_taken(session, packet.packet_id)
     publication.topic = packet.topic
     publication.payload = packet.payload
     publication.forwarded = packet.forwarded
@@ -336,15 +343,21 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     publication.shared_place = 0
     publication.message = NULL
     publication.journal_number = 0
+    publication.origin = 0
+    publication.group = 0
     publication.congested = NULL
     memset(publication.encoded, 0, sizeof(publication.encoded))
     memset(&outcome, 0, sizeof(outcome))
+    if journal != NULL:
+        records = journal.record_count
+        if packet.qos == 2 and session.is_written:
+            _begin_taking(connection, &publication, packet.packet_id)
     shard_publish(connection.shard, tenant, &publication, &outcome)
     publication_end(&publication)
     if journal != NULL:
         if journal.is_in_group:
             journal_end_group(journal)
-        _await_publication(connection, &packet, journal.record_count != records, outcome.other_shards)
+        _await_publication(connection, &packet, journal.record_count != records, &outcome)
     answer = REASON_SUCCESS
     if outcome.matched == 0 and outcome.other_shards == 0:
         answer = REASON_NO_MATCHING_SUBSCRIBERS

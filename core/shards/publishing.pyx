@@ -25,6 +25,8 @@ cdef void _mail_to(Shard *shard, uint64_t targets, Tenant *tenant, Publication *
             if message == NULL or mail_put(shard, target, MAIL_PUBLISH, tenant.shared, message, NULL) != 0:
                 message_release(message)
                 tenant.counters.messages_dropped += 1
+            else:
+                shard.out_mail[target].last.origin = publication.origin
 
 
 cdef void shard_publish(Shard *shard, Tenant *tenant, Publication *publication, Outcome *outcome) noexcept nogil:
@@ -44,6 +46,7 @@ cdef int shard_retain(Shard *shard, Tenant *tenant, Publication *publication) no
     if message == NULL or mail_put(shard, home, MAIL_RETAIN, tenant.shared, message, NULL) != 0:
         message_release(message)
         return RETAIN_NO_MEMORY
+    shard.out_mail[home].last.origin = publication.origin
     return RETAIN_CLEARED if publication.payload.size == 0 else RETAIN_STORED
 
 
@@ -77,6 +80,7 @@ cdef void publishing_take_mail(Shard *shard, Mail *mail) noexcept nogil:
         return
     memset(&outcome, 0, sizeof(outcome))
     publication_of(mail.message, &publication)
+    publication.origin = mail.origin
     if mail.kind == MAIL_RETAIN:
         tenant_retain(tenant, &publication)
     else:

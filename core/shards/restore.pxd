@@ -5,6 +5,7 @@ shard that their key hashes to in this process, which need not be the one that w
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from rookery.core.shards.redelivery cimport Redelivery
 from rookery.core.shards.state cimport Universe
 from rookery.core.structures.pointer_map cimport PointerMap
 
@@ -15,6 +16,7 @@ cdef struct Restore:
     uint64_t now_ms            # clock of the shards
     PointerMap sessions        # of all shards, by serial
     PointerMap messages        # by number
+    Redelivery redelivery
     uint64_t highest_serial
     uint64_t highest_message
     uint8_t has_holes          # the log was repaired: what a record refers to may have been lost
@@ -25,6 +27,6 @@ cdef struct Restore:
 cdef int restore_apply(
     void *context, uint64_t position, uint8_t kind, const uint8_t *body, uint32_t size) noexcept nogil
 # Everything has been applied: timers run, wills of clients that were connected wait for their delay, and from now on
-# all changes are written.
-cdef void restore_end(Restore *restore) noexcept nogil
+# all changes are written. 0, or -1 when memory is short.
+cdef int restore_end(Restore *restore) noexcept nogil
 cdef void restore_clear(Restore *restore) noexcept nogil

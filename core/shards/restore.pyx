@@ -5,17 +5,17 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from rookery.core.log.format cimport KIND_HOLE, get_u16, get_u32, get_u64
-from rookery.core.log.writer cimport LOG_SOURCES
+from rookery.core.log.writer cimport LOG_SOURCES, log_submit
 from rookery.core.sessions.inbox cimport Delivery, delivery_clear, inbox_at, inbox_drop, inbox_pop, inbox_push
 from rookery.core.sessions.inflight cimport (
     PUBACK_DUE, PUBCOMP_DUE, PUBREC_DUE, inflight_find, inflight_received, inflight_remove, inflight_restore,
     inflight_rewind,
 )
 from rookery.core.sessions.journal cimport (
-    IS_AFRESH, IS_ONLINE, JOURNAL_CLEARED, JOURNAL_DROPPED, JOURNAL_ENDED, JOURNAL_MESSAGE, JOURNAL_QUEUED,
+    HAS_GROUP, IS_AFRESH, IS_ONLINE, JOURNAL_ARRIVED, JOURNAL_CLEARED, JOURNAL_DROPPED, JOURNAL_ENDED, JOURNAL_MESSAGE, JOURNAL_QUEUED,
     JOURNAL_RELEASED, JOURNAL_RETAINED, JOURNAL_SENT, JOURNAL_SESSION, JOURNAL_SETTLED,
     JOURNAL_SUBSCRIBED, JOURNAL_TAKEN, JOURNAL_UNSUBSCRIBED, JOURNAL_WILL, JOURNAL_WILL_GONE, MESSAGE_HEAD,
-    QUEUED_HEAD, SESSION_HEAD, SUBSCRIBED_HEAD, WILL_HEAD, journal_is_written, journal_session,
+    QUEUED_HEAD, SESSION_HEAD, SUBSCRIBED_HEAD, TAKEN_SIZE, WILL_HEAD, journal_is_written, journal_session,
 )
 from rookery.core.sessions.message cimport (
     NEVER, Message, Publication, message_acquire, message_new, message_release, publication_end,
@@ -26,10 +26,17 @@ from rookery.core.sessions.session cimport session_end, session_find, session_ne
 from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Session, Tenant
 from rookery.core.sessions.subscriptions cimport SUBSCRIBE_NO_MEMORY, session_subscribe, session_unsubscribe
 from rookery.core.shards.admission cimport owner_shard, session_key_hash
+from rookery.core.shards.errands cimport errands_send
 from rookery.core.shards.lifecycle cimport session_await_end
+from rookery.core.shards.mailbox cimport mail_hand_over
+from rookery.core.shards.redelivery cimport (
+    number_hash, redelivery_arrived, redelivery_clear, redelivery_released, redelivery_retained, redelivery_run,
+    redelivery_taken, session_of_serial,
+)
 from rookery.core.shards.registry cimport home_shard_of
 from rookery.core.shards.state cimport Shard, Universe
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_release
+from rookery.core.shards.turn cimport turn_take_mail
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport hash_bytes
 from rookery.core.structures.packet_ids cimport packet_ids_add, packet_ids_remove
@@ -41,12 +48,8 @@ from rookery.core.topics.names cimport ParsedFilter, ShareKind
 
 cdef struct _Numbered:           # a message by its number in the log
     uint64_t number
+    uint64_t origin              # what it is a copy of; itself when it is none
     Message *message
-
-
-cdef inline uint64_t _hash(uint64_t number) noexcept nogil:
-    number *= 0x9E3779B97F4A7C15ULL
-    return number ^ number >> 32
 
 
 cdef inline int _fault(Restore *restore, const char *text) noexcept nogil:
@@ -61,20 +64,16 @@ cdef inline Bytes _bytes(const uint8_t *data, uint32_t size) noexcept nogil:
     return bytes
 
 
-cdef Session *_session(Restore *restore, uint64_t serial) noexcept nogil:
+cdef inline Session *_session(Restore *restore, uint64_t serial) noexcept nogil:
     """NULL for one that has ended: what the log says of it before it was cut off at the front."""
-    cdef uint32_t cursor
-    cdef Session *session = <Session *> pointer_map_first(&restore.sessions, _hash(serial), &cursor)
-    while session != NULL and session.serial != serial:
-        session = <Session *> pointer_map_next(&restore.sessions, _hash(serial), &cursor)
-    return session
+    return session_of_serial(&restore.sessions, serial)
 
 
 cdef _Numbered *_numbered(Restore *restore, uint64_t number) noexcept nogil:
     cdef uint32_t cursor
-    cdef _Numbered *numbered = <_Numbered *> pointer_map_first(&restore.messages, _hash(number), &cursor)
+    cdef _Numbered *numbered = <_Numbered *> pointer_map_first(&restore.messages, number_hash(number), &cursor)
     while numbered != NULL and numbered.number != number:
-        numbered = <_Numbered *> pointer_map_next(&restore.messages, _hash(number), &cursor)
+        numbered = <_Numbered *> pointer_map_next(&restore.messages, number_hash(number), &cursor)
     return numbered
 
 
@@ -82,7 +81,7 @@ cdef void _end(Restore *restore, Session *session) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     cdef Shard *shard = restore.universe.shards[tenant.world.shard]
     tenant.users += 1
-    pointer_map_remove(&restore.sessions, _hash(session.serial), session)
+    pointer_map_remove(&restore.sessions, number_hash(session.serial), session)
     session_end(session)
     tenant_release(shard, tenant)
 
@@ -109,7 +108,7 @@ cdef Session *_new(Restore *restore, uint64_t serial, Bytes tenant_id, Bytes use
     if session != NULL:
         session.serial = serial
         session.is_persistent = 1
-        if pointer_map_add(&restore.sessions, _hash(serial), session) != 0:
+        if pointer_map_add(&restore.sessions, number_hash(serial), session) != 0:
             session_end(session)
             session = NULL
     tenant_release(shard, tenant)
@@ -236,8 +235,9 @@ cdef int _apply_message(Restore *restore, const uint8_t *body, uint32_t size) no
     if numbered == NULL:
         return _fault(restore, b"out of memory")
     numbered.number = number
+    numbered.origin = number
     numbered.message = message_new(&publication)
-    if numbered.message == NULL or pointer_map_add(&restore.messages, _hash(number), numbered) != 0:
+    if numbered.message == NULL or pointer_map_add(&restore.messages, number_hash(number), numbered) != 0:
         message_release(numbered.message)
         free(numbered)
         return _fault(restore, b"out of memory")
@@ -247,18 +247,23 @@ cdef int _apply_message(Restore *restore, const uint8_t *body, uint32_t size) no
 cdef int _apply_queued(Restore *restore, Session *session, const uint8_t *body, uint32_t size) noexcept nogil:
     cdef _Numbered *numbered = _numbered(restore, get_u64(body + 8))
     cdef uint16_t packet_id = <uint16_t> get_u16(body + 16)
-    cdef uint32_t count = (size - QUEUED_HEAD) // 4
+    cdef uint32_t head = QUEUED_HEAD + (8 if body[19] & HAS_GROUP else 0)
+    cdef uint32_t count = (size - head) // 4 if size > head else 0
     cdef uint32_t index
+    cdef uint64_t group
     cdef Delivery delivery
     if numbered == NULL and restore.has_holes:
         return 0
     if numbered == NULL:
         return _fault(restore, b"a delivery names a message that the log does not have")
-    if body[18] < 1 or body[18] > 2 or size != QUEUED_HEAD + 4 * count:
+    if body[18] < 1 or body[18] > 2 or size != head + 4 * count:
         return _fault(restore, b"a delivery makes no sense")
+    group = get_u64(body + QUEUED_HEAD) if head > QUEUED_HEAD else 0
+    if redelivery_arrived(&restore.redelivery, numbered.origin, session.serial, group) != 0:
+        return _fault(restore, b"out of memory")
     memset(&delivery, 0, sizeof(delivery))
     delivery.qos = body[18]
-    delivery.retain = body[19]
+    delivery.retain = body[19] & ~HAS_GROUP
     delivery.message = numbered.message
     if count > 0:
         delivery.subscription_ids = <uint32_t *> malloc((count + 1) * sizeof(uint32_t))
@@ -266,7 +271,7 @@ cdef int _apply_queued(Restore *restore, Session *session, const uint8_t *body, 
             return _fault(restore, b"out of memory")
         delivery.subscription_ids[0] = count
         for index in range(count):
-            delivery.subscription_ids[1 + index] = get_u32(body + QUEUED_HEAD + 4 * index)
+            delivery.subscription_ids[1 + index] = get_u32(body + head + 4 * index)
     message_acquire(delivery.message)
     if packet_id == 0:
         if inbox_push(&session.inbox, &delivery) == 0:
@@ -314,15 +319,39 @@ cdef int _apply_dropped(Restore *restore, Session *session, uint32_t place) noex
     return 0 if restore.has_holes else _fault(restore, b"a delivery was dropped that the inbox does not have")
 
 
+cdef int _apply_taken(Restore *restore, Session *session, uint16_t packet_id, uint64_t number) noexcept nogil:
+    cdef _Numbered *numbered
+    if packet_ids_add(&session.received, packet_id) < 0:
+        return _fault(restore, b"out of memory")
+    if number == 0:
+        return 0  # A checkpoint's, which does not say anew what is under way to other shards.
+    numbered = _numbered(restore, number)
+    if numbered == NULL:
+        return 0 if restore.has_holes else _fault(restore, b"a message was taken that the log does not have")
+    if redelivery_taken(&restore.redelivery, session.serial, packet_id, number, numbered.message) != 0:
+        return _fault(restore, b"out of memory")
+    return 0
+
+
+cdef int _apply_arrived(Restore *restore, uint64_t number, uint64_t origin) noexcept nogil:
+    cdef _Numbered *numbered
+    if number == 0:
+        redelivery_retained(&restore.redelivery, origin)
+        return 0
+    numbered = _numbered(restore, number)
+    if numbered != NULL:
+        numbered.origin = origin
+    return 0
+
+
 cdef int _apply_packet(
     Restore *restore, Session *session, uint8_t kind, uint16_t packet_id
 ) noexcept nogil:
     if kind == JOURNAL_SENT:
         return _apply_sent(restore, session, packet_id)
-    if kind == JOURNAL_TAKEN:
-        return 0 if packet_ids_add(&session.received, packet_id) >= 0 else _fault(restore, b"out of memory")
     if kind == JOURNAL_RELEASED:
         packet_ids_remove(&session.received, packet_id)
+        redelivery_released(&restore.redelivery, session.serial, packet_id)
         return 0
     if kind == JOURNAL_SETTLED:
         if inflight_find(&session.inflight, packet_id) != NULL:
@@ -417,6 +446,10 @@ cdef uint32_t _least_size(uint8_t kind) noexcept nogil:
         return 2
     if kind == JOURNAL_ENDED or kind == JOURNAL_WILL_GONE or kind == JOURNAL_MESSAGE:
         return 8
+    if kind == JOURNAL_TAKEN:
+        return TAKEN_SIZE
+    if kind == JOURNAL_ARRIVED:
+        return 16
     return 10 if JOURNAL_SESSION <= kind <= JOURNAL_CLEARED else UINT32_MAX
 
 
@@ -438,6 +471,8 @@ cdef int restore_apply(
         return _apply_retained(restore, body, size)
     if kind == JOURNAL_CLEARED:
         return _apply_cleared(restore, body, size)
+    if kind == JOURNAL_ARRIVED:
+        return _apply_arrived(restore, get_u64(body), get_u64(body + 8))
     session = _session(restore, get_u64(body))
     if session == NULL:
         return 0
@@ -449,6 +484,8 @@ cdef int restore_apply(
         return _apply_unsubscribed(restore, session, body, size)
     elif kind == JOURNAL_QUEUED:
         return _apply_queued(restore, session, body, size)
+    elif kind == JOURNAL_TAKEN:
+        return _apply_taken(restore, session, <uint16_t> get_u16(body + 8), get_u64(body + 10))
     elif kind == JOURNAL_DROPPED:
         return _apply_dropped(restore, session, get_u32(body + 8))
     elif kind == JOURNAL_WILL:
@@ -494,10 +531,11 @@ cdef void _begin_session(Shard *shard, Session *session) noexcept nogil:
     session_await_end(shard, session)
 
 
-cdef void restore_end(Restore *restore) noexcept nogil:
+cdef int restore_end(Restore *restore) noexcept nogil:
     cdef uint32_t cursor = 0
     cdef uint32_t index
     cdef Session *session
+    cdef Shard *shard
     _begin_journals(restore)
     for index in range(restore.universe.shard_count):
         _reset_settings(restore.universe.shards[index])
@@ -505,6 +543,26 @@ cdef void restore_end(Restore *restore) noexcept nogil:
     while session != NULL:
         _begin_session(restore.universe.shards[session.tenant.world.shard], session)
         session = <Session *> pointer_map_each(&restore.sessions, &cursor)
+    # Members of shared groups join those on other shards,
+    _exchange_mail(restore.universe)
+    if redelivery_run(&restore.redelivery, restore.universe, &restore.sessions) != 0:
+        return _fault(restore, b"out of memory")
+    # and are given what they are to get.
+    _exchange_mail(restore.universe)
+    # All of it is in the log before whatever comes next.
+    for index in range(restore.universe.shard_count):
+        shard = restore.universe.shards[index]
+        log_submit(shard.journal.log, index, &shard.journal.batch)
+    return 0
+
+
+cdef void _exchange_mail(Universe *universe) noexcept nogil:
+    cdef uint32_t index
+    for index in range(universe.shard_count):
+        errands_send(universe.shards[index])
+        mail_hand_over(universe.shards[index])
+    for index in range(universe.shard_count):
+        turn_take_mail(universe.shards[index])
 
 
 cdef void restore_clear(Restore *restore) noexcept nogil:
@@ -514,5 +572,6 @@ cdef void restore_clear(Restore *restore) noexcept nogil:
         message_release(numbered.message)
         free(numbered)
         numbered = <_Numbered *> pointer_map_each(&restore.messages, &cursor)
+    redelivery_clear(&restore.redelivery)
     pointer_map_free(&restore.messages)
     pointer_map_free(&restore.sessions)

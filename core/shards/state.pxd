@@ -227,6 +227,7 @@ cdef struct Mail:
     uint8_t kind               # MailKind
     SharedTenant *tenant       # one reference
     Message *message           # one reference, shared; or NULL
+    uint64_t origin            # see Publication
     void *data                 # owned by whoever takes the mail
 
 
@@ -426,8 +427,8 @@ cdef struct Registry:          # tenants by id, for all shards; under its mutex
 cdef struct Checkpoint:        # a shard's part of it, see checkpoint.pxd
     uint64_t number            # of the present one, or the last
     uint8_t is_walking         # there is more to write
-    uint8_t is_ending          # all is written: durable with batch
-    uint64_t batch
+    uint8_t is_ending          # all is written: durable when it is met
+    Commitment due
     uint64_t done              # the last one that is durable; atomic
     Tenant *tenant             # whose retained messages are walked; one user
     RetainedWalk *retained_walk

@@ -9,4 +9,6 @@ from rookery.core.shards.state cimport Shard
 cdef bint shard_turn(Shard *shard, uint64_t now_ms) noexcept nogil
 # Turns by the system's clock, waiting while there is nothing to do, until the shard has stopped.
 cdef void shard_run(Shard *shard) noexcept nogil
+# What came from other shards.
+cdef void turn_take_mail(Shard *shard) noexcept nogil
 cdef uint64_t clock_ms() noexcept nogil

@@ -21,7 +21,7 @@ from rookery.core.sessions.state cimport (
 from rookery.core.shards.admission cimport admission_take_transfer
 from rookery.core.shards.commands cimport commands_run
 from rookery.core.shards.checkpoint cimport checkpoint_has_work
-from rookery.core.shards.commits cimport commits_have_work, commits_step
+from rookery.core.shards.commits cimport commits_have_work, commits_step, commits_submit
 from rookery.core.shards.connections cimport (
     connection_find, connection_flush, connection_release,
 )
@@ -119,7 +119,7 @@ cdef void _flush_all(Shard *shard) noexcept nogil:
 
 # Receiving
 
-cdef void _take_mail(Shard *shard) noexcept nogil:
+cdef void turn_take_mail(Shard *shard) noexcept nogil:
     cdef Mail *mail = mail_take_all(shard)
     cdef Mail *next_mail
     while mail != NULL:
@@ -230,6 +230,8 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     if shard.held != NULL:
         holding_step(shard)
     errands_send(shard)
+    # Whatever follows from mail in the log of another shard stands behind what led to it here.
+    commits_submit(shard)
     mail_hand_over(shard)
     commits_step(shard)
     shard.flushed_bytes = shard.flush_list.queued_bytes
@@ -250,7 +252,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
 cdef void _begin(Shard *shard) noexcept nogil:
     if shard.world.journal != NULL:
         shard.world.log_pressure = log_pressure(shard.journal.log)
-    _take_mail(shard)
+    turn_take_mail(shard)
     commands_run(shard)
     _serve_ready(shard)
 

@@ -312,6 +312,15 @@ class Client:
         self.broker.engine.feed(self._link, data)
         self.broker.settle()
 
+    def send_only(self, packet: Packet) -> None:
+        """Send it, and let the test turn the shards."""
+        self.broker.engine.feed(self._link, packets.encode(packet, self.version))
+
+    def collect(self) -> list[Packet]:
+        """Everything that has come when the test turns the shards."""
+        self._collect()
+        return self.take_all()
+
     def take(self, packet_class: type[PacketT]) -> PacketT:
         """The next packet, which must be of this class."""
         assert self._received, f"expected {packet_class.__name__}, received nothing"
