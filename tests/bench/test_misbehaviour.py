@@ -178,19 +178,23 @@ class FakeBroker:
     def deliver(self, message: Message) -> None:
         with self.lock:
             number, self.delivered = self.delivered, self.delivered + 1
+            # In one go: whoever has got all that he waits for does not see what comes a moment later.
+            packets: dict[str, bytes] = defaultdict(bytes)
             for changed in self.mischief(number, message):
                 # A shared group takes turns.
                 clients = self.subscribers[message.topic] or [self.subscribers["t/+"][number % 2]]
                 for client in [changed.subscriber] if changed.subscriber else clients:
-                    self.send(client, changed)
+                    packets[client] += self.encode(client, changed)
+            for client, encoded in packets.items():
+                self.streams[client].sendall(encoded)
 
-    def send(self, client: str, message: Message) -> None:
+    def encode(self, client: str, message: Message) -> bytes:
         body = encode_text(message.topic)
         if message.qos:
             self.packet_ids[client] += 0 if message.dup else 1
             body += struct.pack("!H", self.packet_ids[client])
         body += (b"\0" if self.version == 5 else b"") + message.payload
-        self.streams[client].sendall(packet(0x30 | message.dup << 3 | message.qos << 1 | message.retain, body))
+        return packet(0x30 | message.dup << 3 | message.qos << 1 | message.retain, body)
 
 
 def drops(which: int) -> Mischief:
