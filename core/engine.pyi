@@ -41,10 +41,38 @@ class Engine:
 
     def listen(self, descriptor: int, listener_id: int = 0) -> None: ...
     def stop_listening(self) -> None: ...
-    def adopt(self, descriptor: int, listener_id: int = 0, *, is_websocket: bool = False, early: bytes = b"") -> None:
+    def use_tls(
+        self,
+        *,
+        read: int,
+        write: int,
+        get_error: int,
+        pending: int,
+        do_handshake: int,
+        shutdown: int,
+        release: int,
+        clear_errors: int,
+    ) -> None:
+        """The addresses of the functions SSL_... and ERR_clear_error of OpenSSL, before the first adopt with ssl."""
+
+    def adopt(
+        self,
+        descriptor: int,
+        listener_id: int = 0,
+        *,
+        is_websocket: bool = False,
+        early: bytes = b"",
+        ssl: int = 0,
+        peer: str = "",
+        ticket: int = 0,
+    ) -> None:
         """Serve a connected, non-blocking socket, whose descriptor a shard owns and closes from now on.
 
         is_websocket: the upgrade is done, and frames follow; early are those bytes of them that were read with it.
+        ssl is the address of an SSL object after its handshake, which reads and writes the descriptor itself; the
+        shard owns and frees it. peer is who it is, instead of what the socket says. ticket comes back in the
+        ConnectRequested, and in a ConnectionClosed at the end; 0 = no such event. Raises EngineBusy and ValueError;
+        descriptor and ssl stay the caller's then.
         """
 
     def admit(

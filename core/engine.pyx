@@ -36,9 +36,10 @@ from rookery.core.shards.restore cimport Restore, restore_apply, restore_clear, 
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
     ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_STRING_COUNT,
-    ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, AUTH_DATA, AUTH_REASON_STRING, AUTH_STRING_COUNT,
-    AUTH_USER_PROPERTIES, COMMANDS_QUEUED, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE,
-    COMMAND_CONFIRM, COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN,
+    ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ADOPT_EARLY, ADOPT_PEER, ADOPT_STRING_COUNT, AUTH_DATA,
+    AUTH_REASON_STRING, AUTH_STRING_COUNT, AUTH_USER_PROPERTIES, COMMANDS_QUEUED, COMMAND_ADMIT, COMMAND_ADOPT,
+    COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM, COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL,
+    COMMAND_LINK, COMMAND_LISTEN,
     COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
     COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
     COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
@@ -46,6 +47,7 @@ from rookery.core.shards.state cimport (
     MemoryLink, Shard, Universe,
 )
 from rookery.core.shards.transport cimport memory_link_new, memory_link_release
+from rookery.core.streams.tls cimport TlsLibrary
 from rookery.core.shards.turn cimport clock_ms, shard_run, shard_turn
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport hash_bytes
@@ -320,16 +322,42 @@ cdef class Engine:
             self._shard(shard)
             self._put(shard, command_new(COMMAND_STOP_LISTENING, NULL, 0), 0)
 
-    def adopt(self, int descriptor, uint32_t listener_id=0, *, bint is_websocket=False, bytes early=b""):
+    def use_tls(
+        self, *, size_t read, size_t write, size_t get_error, size_t pending, size_t do_handshake, size_t shutdown,
+        size_t release, size_t clear_errors,
+    ):
+        cdef TlsLibrary *library
+        self._shard(0)
+        library = &self._universe.tls
+        # As integers: Cython has no other way from a Python number to a pointer to a function.
+        (<size_t *> &library.read)[0] = read
+        (<size_t *> &library.write)[0] = write
+        (<size_t *> &library.get_error)[0] = get_error
+        (<size_t *> &library.pending)[0] = pending
+        (<size_t *> &library.do_handshake)[0] = do_handshake
+        (<size_t *> &library.shutdown)[0] = shutdown
+        (<size_t *> &library.free)[0] = release
+        (<size_t *> &library.clear_errors)[0] = clear_errors
+
+    def adopt(
+        self, int descriptor, uint32_t listener_id=0, *, bint is_websocket=False, bytes early=b"", size_t ssl=0,
+        str peer="", uint64_t ticket=0,
+    ):
         # The session's key is not known before the CONNECT; the connection moves then.
         cdef uint32_t shard = <uint32_t> descriptor % <uint32_t> self.shard_count
-        cdef Bytes strings[1]
+        cdef Bytes strings[ADOPT_STRING_COUNT]
         cdef Command *command
+        cdef bytes name = encode_name(peer, "peer")
         self._shard(shard)
-        strings[0] = view(early)
-        command = command_new(COMMAND_ADOPT, strings, 1)
+        if ssl != 0 and self._universe.tls.read == NULL:
+            raise ValueError("ssl needs use_tls before")
+        strings[ADOPT_EARLY] = view(early)
+        strings[ADOPT_PEER] = view(name)
+        command = command_new(COMMAND_ADOPT, strings, ADOPT_STRING_COUNT)
         if command != NULL:
             command.flag = is_websocket
+            command.ssl = <void *> ssl
+            command.ticket = ticket
             command.descriptor = descriptor
             command.listener_id = listener_id
         self._put(shard, command)

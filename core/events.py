@@ -28,7 +28,15 @@ class ConnectRequested:
     user_properties: tuple[tuple[str, str], ...] = ()  # of CONNECT, in order and with repeats
     authentication_method: str | None = None  # of an enhanced authentication [MQTT5 4.12]; None = plain
     authentication_data: bytes | None = None  # that the client begins it with
+    ticket: int = 0  # that Engine.adopt was given for it; 0 = none
     certificate: bytes | None = None  # DER of the client's, which the TLS handshake has verified; None without one
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionClosed:
+    """A connection that Engine.adopt was given a ticket for has closed."""
+
+    ticket: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +161,12 @@ class ShardStopped:
     aborted: int = field(default=0)  # connections that did not take their last bytes in time
 
 
-Event = ConnectRequested | AuthReceived | ReauthenticationRequested | AuthenticationAbandoned | Reply | ShardStopped
+Event = (
+    ConnectRequested
+    | ConnectionClosed
+    | AuthReceived
+    | ReauthenticationRequested
+    | AuthenticationAbandoned
+    | Reply
+    | ShardStopped
+)

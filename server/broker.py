@@ -25,6 +25,7 @@ from rookery.core.engine import Engine, EngineBusy
 from rookery.core.events import (
     AuthenticationAbandoned,
     AuthReceived,
+    ConnectionClosed,
     ConnectRequested,
     PublishOutcome,
     ReauthenticationRequested,
@@ -39,6 +40,7 @@ from rookery.core.topics.names import TopicRules
 
 from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
+from .arrivals import Arrival, Arrivals
 from .auth.accounts import Accounts
 from .auth.authenticator import Admitted, Authenticator, EnhancedAuthenticator
 from .auth.claimed_rules import ClaimedRules
@@ -49,6 +51,7 @@ from .commands import Command, for_each_shard
 from .config import Config, MqttSection
 from .data_directory import lock_directory
 from .durable_data import DurableData, open_durable_data
+from .entrance import Arrived, Entrance
 from .event_bus import EventBus
 from .events import event_of
 from .listeners import address_of, open_listener
@@ -65,7 +68,9 @@ from .sessions import Sessions
 from .store import Store, open_store
 from .stored_settings import PersistentSettings
 from .tenant_settings import Layer, TenantSettingsBook
-from .upgrades import UpgradeCounts, serve_upgrades
+from .tls.contexts import TlsContexts
+from .tls.openssl import lend_functions
+from .tls.reloading import TlsFiles
 
 EVENTS_PER_CHECKPOINT = 256  # Other tasks get the thread after this many events, about a millisecond of work.
 STOP_SLACK_S = 0.5  # A shard that has not returned so long after its grace is given up.
@@ -110,6 +115,7 @@ class Broker:
         permissions: RulePermissions | None = None,
         listeners: Mapping[str, socket.socket] | None = None,
         opened: OpenedAuthenticators | None = None,
+        tls_contexts: Mapping[str, TlsContexts] | None = None,
     ) -> None:
         self.config = config
         self.mqtt_address: Address = address_of(listener)
@@ -145,8 +151,17 @@ class Broker:
         self._listener = listener
         self._listeners = dict(listeners or {})  # beside it, by the names that the configuration gives them
         self.addresses = {name: address_of(each) for name, each in self._listeners.items()}
-        self.upgrades = {name: UpgradeCounts() for name, section in config.listeners.items() if section.kind == "ws"}
-        self._upgrading = trio.CancelScope()
+        self.entrances = {  # of the listeners whose connections the shards do not accept themselves
+            name: Entrance(self._listeners[name], name, section, (tls_contexts or {}).get(name))
+            for name, section in config.listeners.items()
+            if section.kind != "tcp"
+        }
+        self.arrivals = Arrivals()
+        self.tls_contexts = dict(tls_contexts or {})  # of the listeners that speak TLS
+        self._tls_files = TlsFiles(self.tls_contexts)
+        if self._tls_files:
+            self._reloadables["certificates"] = self._tls_files
+        self._entering = trio.CancelScope()
         self._replies = Replies()
         self.sessions = Sessions(engine, self._ask)
         self.retained = RetainedMessages(engine, self._ask)
@@ -250,7 +265,7 @@ class Broker:
         if not self._is_stopping:
             self._is_stopping = True
             self._engine.stop_listening()
-            self._upgrading.cancel()
+            self._entering.cancel()
 
     # How commands travel.
 
@@ -366,7 +381,9 @@ class Broker:
                 if isinstance(event, Reply):
                     self._replies.resolve(event)
                 elif isinstance(event, ConnectRequested):
-                    await self.admission.handle(event, decisions)
+                    await self.admission.handle(self.arrivals.complete(event), decisions)
+                elif isinstance(event, ConnectionClosed):
+                    self.arrivals.close(event.ticket)
                 elif isinstance(event, AuthReceived):
                     self.admission.exchanges.go_on(event)
                 elif isinstance(event, ReauthenticationRequested):
@@ -387,16 +404,40 @@ class Broker:
         for notice in notices:
             self.events.publish(event_of(notice))
 
-    async def _upgrade(self, name: str, listener_id: int) -> None:
-        """Make WebSockets of the connections to a listener until the broker stops, and hand them to the shards."""
+    async def _serve_entrances(self) -> None:
+        """Let in connections until the broker stops, and look after the certificates."""
+        with self._entering:
+            async with trio.open_nursery() as nursery:
+                if self._tls_files:
+                    nursery.start_soon(self._tls_files.watch)
+                for listener_id, name in enumerate(self._listeners, start=1):
+                    if name in self.entrances:
+                        nursery.start_soon(self._let_in, name, listener_id)
 
-        async def hand_over(descriptor: int, early: bytes) -> None:
-            await _insist(partial(self._engine.adopt, descriptor, listener_id, is_websocket=True, early=early))
+    async def _let_in(self, name: str, listener_id: int) -> None:
+        """Let in connections to a listener, and hand them to the shards."""
 
-        with self._upgrading:
-            await serve_upgrades(
-                self._listeners[name], name, self.config.listeners[name], hand_over, self.upgrades[name]
-            )
+        async def hand_over(arrived: Arrived) -> None:
+            tls = arrived.tls
+            ticket = self.arrivals.add(Arrival(tls.certificate)) if tls is not None else 0
+
+            def adopt(ssl: int = 0) -> None:
+                self._engine.adopt(
+                    arrived.descriptor,
+                    listener_id,
+                    is_websocket=arrived.is_websocket,
+                    early=arrived.early,
+                    ssl=ssl,
+                    ticket=ticket,
+                )
+
+            try:
+                await _insist(adopt if tls is None else partial(tls.lend, adopt))
+            except BaseException:
+                self.arrivals.close(ticket)
+                raise
+
+        await self.entrances[name].serve(hand_over)
 
     async def _start(self, nursery: trio.Nursery) -> None:
         """Give the shards their tenants and the listeners; they have answered when it returns."""
@@ -407,10 +448,9 @@ class Broker:
         await self.bans.reload()
         await _insist(partial(self._engine.listen, self._listener.fileno()))
         for listener_id, (name, listener) in enumerate(self._listeners.items(), start=1):
-            if self.config.listeners[name].kind == "tcp":
+            if name not in self.entrances:
                 await _insist(partial(self._engine.listen, listener.fileno(), listener_id))
-            else:
-                nursery.start_soon(self._upgrade, name, listener_id)
+        nursery.start_soon(self._serve_entrances)
         self._is_serving = True
         _log.info("shards_started", count=self._engine.shard_count, server_id=self.server_id)
 
@@ -444,9 +484,9 @@ async def open_broker(
     authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log, and
     reads neither environment nor file, except the rules and passwords that config names.
 
-    Raises ListenError, DataDirectoryError, LogError, StoreError, PluginError, RulesFileError, PasswordFileError,
-    KeySetError, FetchError, and ShardFailed when a shard dies, which cancels the block. An error of the block leaves as
-    itself, not in a group.
+    Raises ListenError, TlsFileError, DataDirectoryError, LogError, StoreError, PluginError, RulesFileError,
+    PasswordFileError, KeySetError, FetchError, and ShardFailed when a shard dies, which cancels the block. An error of
+    the block leaves as itself, not in a group.
     """
     if config is None:
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))
@@ -456,6 +496,11 @@ async def open_broker(
             listeners = {
                 name: stack.enter_context(open_listener(section.bind, section.backlog))
                 for name, section in config.listeners.items()
+            }
+            tls_contexts = {
+                name: TlsContexts(name, section.tls_terms)
+                for name, section in config.listeners.items()
+                if section.is_tls
             }
             stack.enter_context(lock_directory(config.data.directory))
             store = await stack.enter_async_context(open_store(config.data.directory))
@@ -487,8 +532,11 @@ async def open_broker(
                 permissions,
                 listeners,
                 opened=opened,
+                tls_contexts=tls_contexts,
             )
             stack.callback(broker._close)
+            if tls_contexts:
+                lend_functions(engine)
             broker.data = await stack.enter_async_context(open_durable_data(config.data, engine))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(broker._serve)

@@ -30,6 +30,7 @@ from .auth.certificate_terms import CertificateTerms, compile_pattern
 from .auth.scram import ScramCredential, parse_username
 from .auth.token_terms import TokenTerms
 from .auth.urls import check_url
+from .tls.terms import ClientCertificates, TlsTerms, TlsVersion
 
 MEMORY = "memory"
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
@@ -111,20 +112,98 @@ class MqttSection(Section):
     )
 
 
+_KEYS_OF_KINDS = {
+    ("tls", "wss"): (
+        "certificate_files",
+        "key_files",
+        "client_certificates",
+        "client_ca_files",
+        "client_crl_files",
+        "tls_version_minimum",
+        "ciphers",
+        "ciphersuites",
+        "session_lifetime_s",
+    ),
+    ("ws", "wss"): ("path", "origins"),
+}
+
+
 class ListenerSection(Section):
     """`[listeners.NAME]`: a listener beside that of `[mqtt]`."""
 
-    kind: Literal["tcp", "ws"] = Field(description="tcp: MQTT as it is; ws: MQTT in WebSocket frames")
-    bind: Bind = Field(description="address; conventional ports are 1883 (tcp) and 8080 (ws)")
+    kind: Literal["tcp", "tls", "ws", "wss"] = Field(
+        description="tcp: MQTT as it is; ws: MQTT in WebSocket frames; tls, wss: the same over TLS"
+    )
+    bind: Bind = Field(description="address; conventional ports are 1883 (tcp), 8883 (tls), 8080 (ws), 8443 (wss)")
     backlog: int = Field(
         default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
     )
-    path: str = Field(default="/mqtt", pattern="^/", description="ws: where MQTT is; 404 elsewhere")
+    path: str = Field(default="/mqtt", pattern="^/", description="ws, wss: where MQTT is; 404 elsewhere")
     origins: list[str] = Field(
-        default_factory=list, description="ws: pages that may connect, as `https://example.org`; empty = all"
+        default_factory=list, description="ws, wss: pages that may connect, as `https://example.org`; empty = all"
     )
-    handshake_timeout_s: float = Field(default=10.0, gt=0, description="ws: for the whole upgrade")
-    handshakes_limit: int = Field(default=1000, ge=1, description="ws: upgrades at once; more are closed")
+    handshake_timeout_s: float = Field(
+        default=10.0, gt=0, description="for the handshake of TLS and the upgrade to WebSocket together"
+    )
+    handshakes_limit: int = Field(default=1000, ge=1, description="handshakes and upgrades at once; more are closed")
+    certificate_files: Chain = Field(
+        default=(), description="tls, wss: PEM with chain; of several the client's SNI chooses, else the first"
+    )
+    key_files: Chain = Field(default=(), description="PEM, in the same order; empty = in the files of the certificates")
+    client_certificates: ClientCertificates = Field(
+        default="none", description="none: not asked for; optional: verified if there is one; required"
+    )
+    client_ca_files: Chain = Field(default=(), description="PEM: authorities of the certificates of clients")
+    client_crl_files: Chain = Field(default=(), description="PEM: revocation lists of these authorities, one per file")
+    tls_version_minimum: TlsVersion = Field(default="1.2", description="oldest version of TLS, 1.2 or 1.3")
+    ciphers: str = Field(default="", description="of TLS 1.2, as OpenSSL writes them; empty = its choice")
+    ciphersuites: str = Field(default="", description="of TLS 1.3, as OpenSSL writes them; empty = its choice")
+    session_lifetime_s: int = Field(
+        default=7200, ge=0, le=86_400, description="for which a client may resume its TLS session; 0 = never"
+    )
+
+    @property
+    def is_tls(self) -> bool:
+        return self.kind in ("tls", "wss")
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.kind in ("ws", "wss")
+
+    @property
+    def tls_terms(self) -> TlsTerms:
+        return TlsTerms(
+            certificate_files=self.certificate_files,
+            key_files=self.key_files,
+            client_certificates=self.client_certificates,
+            client_ca_files=self.client_ca_files,
+            client_crl_files=self.client_crl_files,
+            version_minimum=self.tls_version_minimum,
+            ciphers=self.ciphers,
+            ciphersuites=self.ciphersuites,
+            session_lifetime_s=self.session_lifetime_s,
+            protocols=(b"http/1.1",) if self.is_websocket else (b"mqtt",),
+        )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What contradicts itself, by key."""
+        for kinds, keys in _KEYS_OF_KINDS.items():
+            for key in keys:
+                if key in self.model_fields_set and self.kind not in kinds:
+                    yield key, f"is for {' and '.join(kinds)}, and kind is {self.kind}"
+        if not self.is_tls:
+            return
+        if not self.certificate_files:
+            yield "certificate_files", f"has to name the certificate of the server, as kind is {self.kind}"
+        if self.key_files and len(self.key_files) != len(self.certificate_files):
+            counts = f"names {len(self.key_files)} files, and there are {len(self.certificate_files)} certificates"
+            yield "key_files", counts
+        if self.client_certificates == "none":
+            for key in ("client_ca_files", "client_crl_files"):
+                if getattr(self, key):
+                    yield key, "has no effect, as client_certificates is none"
+        elif not self.client_ca_files:
+            yield "client_ca_files", f"has to be set, as client_certificates is {self.client_certificates}"
 
 
 class ApiSection(Section):
@@ -427,6 +506,8 @@ class Config(BaseSettings):
             for name in self.listeners
             if name in ("mqtt", "api") or not re.fullmatch("[a-z0-9_-]{1,64}", name)
         )
+        for name, section in self.listeners.items():
+            problems.extend((("listeners", name, key), problem) for key, problem in section.problems())
         for username, line in self.scram_lines.items():
             try:
                 parse_username(username)

@@ -30,6 +30,7 @@ from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger
 from .permissions import RulesFileError
 from .store import StoreError, StoreLocked, StoreUnavailable
+from .tls.contexts import TlsFileError
 
 NICENESS = 10  # Python bursts of the control plane then cost a message 1 ms at the 99th percentile instead of 4.
 API_BACKLOG = 128
@@ -54,7 +55,7 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
         return _exit(error, ExitCode.PERMISSION)
     except ListenError as error:
         return _exit(error, ExitCode.UNAVAILABLE)
-    except (RulesFileError, PasswordFileError, KeySetError, FetchError) as error:
+    except (RulesFileError, PasswordFileError, KeySetError, FetchError, TlsFileError) as error:
         return _exit(error, ExitCode.PERMISSION if isinstance(error.__cause__, PermissionError) else ExitCode.CONFIG)
     except (DataDirectoryInUse, StoreLocked) as error:
         return _exit(error, ExitCode.UNAVAILABLE)

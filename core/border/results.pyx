@@ -9,8 +9,9 @@ from rookery.core.shards.state cimport (
     CONNECT_CLIENT_ID, CONNECT_DATA, CONNECT_HAS_DATA, CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME,
     CONNECT_HAS_WILL, CONNECT_IS_CLEAN_START, CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER,
     CONNECT_PROPERTIES, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
-    CONNECT_WILL_TOPIC, EVENT_AUTHENTICATION_ABANDONED, EVENT_AUTH_RECEIVED, EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION,
-    EVENT_NUMBER, EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED, EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
+    CONNECT_WILL_TOPIC, EVENT_AUTHENTICATION_ABANDONED, EVENT_AUTH_RECEIVED, EVENT_CONNECTION_CLOSED,
+    EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED,
+    EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
     REAUTHENTICATION_CLIENT_ID, REAUTHENTICATION_DATA, REAUTHENTICATION_METHOD, REAUTHENTICATION_PEER,
     REAUTHENTICATION_PROPERTIES, REAUTHENTICATION_TENANT_ID, REAUTHENTICATION_USER_ID, RECEIVED_DATA, RECEIVED_HAS_DATA,
     RECEIVED_HAS_REASON_STRING, RECEIVED_PROPERTIES, RECEIVED_REASON_STRING, Event,
@@ -19,8 +20,8 @@ from rookery.core.structures.bytes cimport Bytes
 from rookery.core.wire.decode cimport next_user_property
 
 from rookery.core.events import (
-    AuthenticationAbandoned, AuthReceived, ConnectRequested, PublishOutcome, ReauthenticationRequested, Reply,
-    SessionInfo, ShardStatistics, ShardStopped,
+    AuthenticationAbandoned, AuthReceived, ConnectionClosed, ConnectRequested, PublishOutcome,
+    ReauthenticationRequested, Reply, SessionInfo, ShardStatistics, ShardStopped,
 )
 from rookery.core.notices import Notice as _Notice
 from rookery.core.notices import NoticeKind
@@ -84,6 +85,7 @@ cdef object _connect_requested(const Event *event):
         user_properties=_pairs_taken(event, CONNECT_PROPERTIES),
         authentication_method=_taken(event, CONNECT_METHOD).decode() if flags & CONNECT_HAS_METHOD else None,
         authentication_data=_taken(event, CONNECT_DATA) if flags & CONNECT_HAS_DATA else None,
+        ticket=event.numbers[4],
     )
 
 
@@ -161,6 +163,8 @@ cdef object decode_event(const Event *event, uint32_t shard, dict asked):
         return _auth_received(event)
     if event.kind == EVENT_REAUTHENTICATION_REQUESTED:
         return _reauthentication_requested(event)
+    if event.kind == EVENT_CONNECTION_CLOSED:
+        return ConnectionClosed(event.request)
     if event.kind == EVENT_AUTHENTICATION_ABANDONED:
         return AuthenticationAbandoned(event.request)
     if event.kind == EVENT_PUBLISHED:

@@ -25,7 +25,7 @@ from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.authentication cimport authentication_begin, authentication_method
 from rookery.core.shards.connections cimport (
     connection_by_handle, connection_drop, connection_end_exchange, connection_forget_authentication,
-    connection_handle, connection_new, connection_ready, connection_want,
+    connection_handle, connection_new, connection_ready, connection_report_closed, connection_want,
 )
 from rookery.core.shards.lifecycle cimport (
     connack_begin, connack_send, connection_close, connection_fail, connection_refuse,
@@ -147,6 +147,7 @@ cdef Event *_requested(Connection *connection, const ConnectPacket *packet) noex
     event.numbers[1] = packet.keep_alive
     event.numbers[2] = packet.session_expiry_interval
     event.numbers[3] = flags
+    event.numbers[4] = connection.ticket
     return event
 
 
@@ -241,6 +242,8 @@ cdef void _transfer(Connection *connection, uint32_t owner, Command *command) no
     transfer.transport = connection.transport
     transfer.memory = connection.memory
     transfer.websocket = connection.websocket
+    transfer.tls = connection.tls
+    transfer.ticket = connection.ticket
     transfer.listener_id = connection.listener_id
     transfer.connect_body = connection.connect_body
     transfer.connect_size = connection.connect_size
@@ -255,6 +258,8 @@ cdef void _transfer(Connection *connection, uint32_t owner, Command *command) no
     connection.transport = 0
     connection.memory = NULL
     connection.websocket = NULL
+    connection.tls = NULL
+    connection.ticket = 0
     connection.connect_body = NULL
     connection.partial = NULL
     connection.peer = NULL
@@ -296,9 +301,14 @@ cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil:
     cdef const char *detail
     if connection == NULL:
         # Nobody will ever know better: a connection that the machine has no memory for.
+        if transfer.ticket != 0:
+            connection_report_closed(shard, transfer.ticket)
         abandon_transfer(transfer)
         return
     connection.websocket = transfer.websocket
+    connection.tls = transfer.tls
+    connection.ticket = transfer.ticket
+    connection.is_layered = transfer.websocket != NULL or transfer.tls != NULL
     connection.connect_body = transfer.connect_body
     connection.connect_size = transfer.connect_size
     connection.partial = transfer.partial
@@ -646,6 +656,7 @@ cdef void abandon_transfer(Transfer *transfer) noexcept nogil:
     connection.transport = transfer.transport
     connection.memory = transfer.memory
     connection.websocket = transfer.websocket
+    connection.tls = transfer.tls
     transport_close(&connection)
     free(transfer.connect_body)
     free(transfer.partial)

@@ -37,16 +37,12 @@ from rookery.core.shards.protocol cimport subscribe_for, unsubscribe_for
 from rookery.core.shards.sweeps cimport SWEEP_CONNECTIONS, SWEEP_RETAINED, SWEEP_SESSIONS, sweep_begin
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
 from rookery.core.shards.transport cimport memory_link_release
-from rookery.core.streams.websocket cimport WebSocket, websocket_new
 from rookery.core.structures.atomics cimport atomic_store_u32
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.pointer_map cimport pointer_map_each
 from rookery.core.topics.retained cimport retained_count
 from rookery.core.wire.packets cimport SubscriptionRequest
 from rookery.core.wire.spec cimport REASON_SERVER_SHUTTING_DOWN, REASON_SERVER_UNAVAILABLE
-
-cdef extern from "<unistd.h>" nogil:
-    int close(int descriptor)
 
 cdef enum:
     _CONNECTIONS_PER_CHUNK = 256
@@ -223,17 +219,6 @@ cdef void _link(Shard *shard, Command *command) noexcept nogil:
         memory_link_release(command.memory)
 
 
-cdef void _adopt(Shard *shard, Command *command) noexcept nogil:
-    cdef Bytes early = command_string(command, 0)
-    cdef WebSocket *websocket = NULL
-    if command.flag:
-        websocket = websocket_new(early.data, <uint32_t> early.size)
-        if websocket == NULL:
-            close(command.descriptor)
-            return
-    adopt(shard, command.descriptor, command.listener_id, websocket)
-
-
 cdef void _observe(Shard *shard, Command *command) noexcept nogil:
     cdef Bytes wanted = command_string(command, 0)
     memcpy(shard.notices.wanted, wanted.data, NOTICE_KIND_COUNT)
@@ -346,7 +331,7 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
     elif kind == COMMAND_STOP_LISTENING:
         listeners_clear(shard)
     elif kind == COMMAND_ADOPT:
-        _adopt(shard, command)
+        adopt(shard, command)
     elif kind == COMMAND_PUBLISH:
         _publish(shard, command)
     elif kind == COMMAND_FIND_SESSION:

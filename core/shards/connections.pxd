@@ -19,6 +19,8 @@ cdef Connection *connection_by_handle(Shard *shard, uint64_t handle) noexcept no
 cdef void connection_want(Connection *connection, bint reading, bint writing) noexcept nogil
 # Stop serving the client and give everything back at once. The session must be detached.
 cdef void connection_drop(Connection *connection) noexcept nogil
+# The control plane hears that the connection with this ticket is gone.
+cdef void connection_report_closed(Shard *shard, uint64_t ticket) noexcept nogil
 # Send what waits in the outbox, then close; the peer gets LINGER_MS to read it. The session must be detached.
 cdef void connection_linger(Connection *connection) noexcept nogil
 # Send what waits now. False when the connection was dropped by it (only without a session) or is dead (with one).

@@ -15,8 +15,8 @@ from rookery.core.shards.pacing cimport (
 from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE,
-    EVENT_AUTHENTICATION_ABANDONED, HELD_FOR_OTHERS, LINGER_MS, LINGERING, TRANSPORT_MEMORY, TRANSPORT_SOCKET,
-    TURN_OF_NOBODY, VERDICT_DUE, Connection, Event, MemoryLink, Shard,
+    EVENT_AUTHENTICATION_ABANDONED, EVENT_CONNECTION_CLOSED, HELD_FOR_OTHERS, LINGER_MS, LINGERING, TRANSPORT_MEMORY,
+    TRANSPORT_SOCKET, TURN_OF_NOBODY, VERDICT_DUE, Connection, Event, MemoryLink, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport (
@@ -241,8 +241,17 @@ cdef void _leave_memory_list(Connection *connection) noexcept nogil:
         place = &place[0].next_memory
 
 
+cdef void connection_report_closed(Shard *shard, uint64_t ticket) noexcept nogil:
+    cdef Event *event = event_new(EVENT_CONNECTION_CLOSED, ticket, NULL, 0)
+    # Without memory for it the control plane counts a connection too many.
+    if event != NULL:
+        event_put(shard, event)
+
+
 cdef void connection_drop(Connection *connection) noexcept nogil:
     cdef Shard *shard = connection.shard
+    if connection.ticket != 0:
+        connection_report_closed(shard, connection.ticket)
     _forget_request(connection)
     if shard.memory_connections != NULL:
         _leave_memory_list(connection)
@@ -305,6 +314,8 @@ cdef bint connection_flush(Connection *connection) noexcept nogil:
             return _pause_flush(connection)
         if connection.websocket != NULL and size < connection.websocket.frame_left:
             size = connection.websocket.frame_left  # The header of a frame has promised it.
+        if connection.tls != NULL and size < connection.tls.blocked_size:
+            size = connection.tls.blocked_size  # OpenSSL wants to be offered the same bytes again.
         rest = outbox_part(outbox, size)
     waiting = outbox.size
     result = transport_flush(connection)

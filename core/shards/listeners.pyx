@@ -6,9 +6,16 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strlen
 
 from rookery.core.sessions.state cimport TIMER_LISTENER
-from rookery.core.shards.connections cimport connection_new, connection_ready
-from rookery.core.shards.state cimport ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, Connection, Listener, Shard
-from rookery.core.streams.websocket cimport WebSocket, websocket_free
+from rookery.core.sessions.witness cimport absent
+from rookery.core.shards.connections cimport connection_new, connection_ready, connection_report_closed
+from rookery.core.shards.queues cimport command_string
+from rookery.core.shards.state cimport (
+    ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, ADOPT_EARLY, ADOPT_PEER, Command, Connection, Listener, Shard,
+)
+from rookery.core.shards.transport cimport transport_has_read
+from rookery.core.streams.tls cimport Tls, tls_free, tls_new
+from rookery.core.streams.websocket cimport WebSocket, websocket_free, websocket_new
+from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -96,27 +103,66 @@ cdef int listener_add(Shard *shard, int descriptor, uint32_t listener_id) noexce
     return 0
 
 
-cdef void adopt(Shard *shard, int descriptor, uint32_t listener_id, WebSocket *websocket) noexcept nogil:
+cdef Connection *_welcome(Shard *shard, int descriptor, uint32_t listener_id, Bytes name) noexcept nogil:
+    """A connection that serves the socket; name is its peer's, empty = as the socket says. NULL: it was closed."""
     cdef Connection *connection
     cdef char text[_PEER_SIZE]
     cdef uint8_t *peer
-    cdef uint16_t size
     # Without it a small acknowledgement waits for the one before it.
     rookery_no_delay(descriptor)
-    rookery_peer(descriptor, text, _PEER_SIZE)
-    size = <uint16_t> strlen(text)
-    peer = <uint8_t *> malloc(size + 1)
+    if name.size == 0:
+        rookery_peer(descriptor, text, _PEER_SIZE)
+        name.data = <const uint8_t *> text
+        name.size = strlen(text)
+    peer = <uint8_t *> malloc(name.size + 1)
     if peer != NULL:
-        memcpy(peer, text, size)
-        connection = connection_new(shard, descriptor, NULL, listener_id, peer, size)
+        memcpy(peer, name.data, name.size)
+        connection = connection_new(shard, descriptor, NULL, listener_id, peer, <uint16_t> name.size)
         if connection != NULL:
-            connection.websocket = websocket
-            if websocket != NULL and websocket.early != NULL:
-                connection_ready(connection)
-            return
+            return connection
     free(peer)
-    websocket_free(websocket)
     close(descriptor)
+    return NULL
+
+
+cdef void adopt_nobody(Shard *shard, Command *command) noexcept nogil:
+    if command.ssl != NULL:
+        shard.universe.tls.free(command.ssl)
+    if command.ticket != 0:
+        connection_report_closed(shard, command.ticket)
+    close(command.descriptor)
+
+
+cdef void adopt(Shard *shard, Command *command) noexcept nogil:
+    cdef Bytes early = command_string(command, ADOPT_EARLY)
+    cdef WebSocket *websocket = NULL
+    cdef Tls *tls = NULL
+    cdef Connection *connection
+    if shard.is_stopping:
+        adopt_nobody(shard, command)
+        return
+    if command.ssl != NULL:
+        tls = tls_new(&shard.universe.tls, command.ssl)
+    if command.flag:
+        websocket = websocket_new(early.data, <uint32_t> early.size)
+    if (command.ssl != NULL and tls == NULL) or (command.flag and websocket == NULL):
+        free(tls)  # Without its ssl, which goes with the command.
+        websocket_free(websocket)
+        adopt_nobody(shard, command)
+        return
+    connection = _welcome(shard, command.descriptor, command.listener_id, command_string(command, ADOPT_PEER))
+    if connection == NULL:
+        tls_free(tls)
+        websocket_free(websocket)
+        if command.ticket != 0:
+            connection_report_closed(shard, command.ticket)
+        return
+    connection.websocket = websocket
+    connection.tls = tls
+    connection.ticket = command.ticket
+    connection.is_layered = tls != NULL or websocket != NULL
+    if transport_has_read(connection):
+        connection_ready(connection)
 
 
 cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
@@ -130,7 +176,7 @@ cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
     for _count in range(ACCEPTS_PER_TURN):
         descriptor = rookery_accept(listener.descriptor)
         if descriptor >= 0:
-            adopt(shard, descriptor, listener.listener_id, NULL)
+            _welcome(shard, descriptor, listener.listener_id, absent())
         elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
             epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_DEL, listener.descriptor, NULL)
             listener.is_paused = 1

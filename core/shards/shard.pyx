@@ -11,13 +11,13 @@ from rookery.core.shards.admission cimport abandon_transfer
 from rookery.core.shards.checkpoint cimport checkpoint_clear
 from rookery.core.shards.connections cimport connection_drop
 from rookery.core.shards.errands cimport errand_discard, errands_clear
-from rookery.core.shards.listeners cimport listeners_clear
+from rookery.core.shards.listeners cimport adopt_nobody, listeners_clear
 from rookery.core.shards.mailbox cimport mail_free, mail_take_all
 from rookery.core.shards.queues cimport command_free, command_take_all, event_take_all
 from rookery.core.shards.replays cimport replays_clear
 from rookery.core.shards.state cimport (
-    CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command, Connection,
-    Event, Mail, OutMail, Shard, Transfer, Universe, WalkBatch,
+    COMMAND_ADOPT, CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command,
+    Connection, Event, Mail, OutMail, Shard, Transfer, Universe, WalkBatch,
 )
 from rookery.core.shards.sweeps cimport sweeps_clear
 from rookery.core.shards.tenants cimport tenants_clear
@@ -133,6 +133,8 @@ cdef void _discard_queues(Shard *shard) noexcept nogil:
     cdef Event *next_event
     while command != NULL:
         next_command = command.next
+        if command.kind == COMMAND_ADOPT:
+            adopt_nobody(shard, command)
         command_free(command)
         command = next_command
     while event != NULL:

@@ -20,6 +20,7 @@ from rookery.core.sessions.outbox cimport FlushList, SegmentPool
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Commitment, Journal, Link, Session, SharedTenant, Tenant, World
 from rookery.core.shards.sweeps cimport Sweep
+from rookery.core.streams.tls cimport Tls, TlsLibrary
 from rookery.core.streams.websocket cimport WebSocket
 from rookery.core.structures.hashing cimport HashKey
 from rookery.core.structures.mutex cimport Mutex
@@ -130,6 +131,7 @@ cdef struct Connection:
     uint8_t is_held            # HoldReason: nothing is read while there is one
     uint8_t wants_problem_information  # reason strings may be sent [MQTT-3.1.2-29]
     uint8_t is_ready           # in the ready list
+    uint8_t is_layered         # has a websocket or tls: its bytes are not those of the socket
     uint8_t is_uncommitted     # in the uncommitted list: its outbox waits for the log, see commits.pxd
     uint16_t keep_alive        # seconds in force; 0 = none
     uint16_t receive_maximum   # of QoS 1 and 2 messages that we let the client have on their way
@@ -152,7 +154,9 @@ cdef struct Connection:
     uint16_t peer_size
     uint8_t *peer              # "host:port"; owned
     MemoryLink *memory         # with TRANSPORT_MEMORY
-    WebSocket *websocket       # NULL: bytes of MQTT are those of the socket; owned
+    WebSocket *websocket       # NULL: bytes of MQTT are those of the socket, or of TLS; owned
+    Tls *tls                   # NULL: what the socket carries is not encrypted; owned
+    uint64_t ticket            # by which the control plane wants to hear of it; 0 = it does not
     Connection *next           # in the ready list or the free list
     Connection *next_held      # in the held list
     Connection *next_uncommitted  # in the uncommitted list
@@ -284,6 +288,11 @@ cdef enum:                     # what commands about one session carry
     KEY_REASON_STRING = 3      # of COMMAND_KILL
     KEY_SERVER_REFERENCE = 4   # of COMMAND_KILL
 
+cdef enum:                     # what COMMAND_ADOPT carries; flag: frames of WebSocket follow
+    ADOPT_EARLY = 0            # bytes of them that came with the request for the upgrade
+    ADOPT_PEER = 1             # who it is, where the socket does not tell; empty = ask the socket
+    ADOPT_STRING_COUNT = 2
+
 cdef enum:                     # what COMMAND_ADMIT carries; flag: there is authentication data
     ADMIT_TENANT_ID = 0
     ADMIT_USER_ID = 1
@@ -316,6 +325,8 @@ cdef struct Command:
     uint32_t listener_id
     uint64_t request           # or the handle of a connection
     uint64_t number            # with ADMIT and CONFIRM: milliseconds that the connection may last; 0 = for ever
+    uint64_t ticket            # with ADOPT; 0 = none
+    void *ssl                  # with ADOPT: SSL *, see tls.pxd; the caller's until the command is in the queue
     Message *message
     MemoryLink *memory
     RuleSet *rules             # with ADMIT, SET_PERMISSIONS; one reference; NULL = none
@@ -330,6 +341,8 @@ cdef struct Transfer:          # a connection on its way to the shard that owns 
     uint8_t transport
     MemoryLink *memory
     WebSocket *websocket
+    Tls *tls
+    uint64_t ticket
     uint32_t listener_id
     uint8_t *connect_body
     uint32_t connect_size
@@ -358,6 +371,7 @@ cdef enum EventKind:
     EVENT_REAUTHENTICATION_REQUESTED = 8
     EVENT_AUTHENTICATION_ABANDONED = 9
     EVENT_NUMBER = 10          # reply to commands that only count or tell a reason code
+    EVENT_CONNECTION_CLOSED = 11  # of a connection with a ticket, which is the request
 
 cdef enum:                     # what EVENT_CONNECT_REQUESTED carries
     CONNECT_PEER = 0
@@ -438,6 +452,7 @@ cdef struct Checkpoint:        # a shard's part of it, see checkpoint.pxd
 cdef struct Universe:
     uint32_t shard_count
     HashKey key
+    TlsLibrary tls             # zero until there are TLS listeners
     ReclaimDomain *reclaim
     Registry registry
     Shard **shards

@@ -7,6 +7,9 @@ from libc.string cimport memcpy, memmove, memset
 
 from rookery.core.sessions.outbox cimport Outbox, Segment, outbox_consume, outbox_enlist
 from rookery.core.shards.state cimport TRANSPORT_MEMORY, Connection, MemoryLink
+from rookery.core.streams.tls cimport (
+    TLS_RECORD_SIZE, Tls, tls_end, tls_free, tls_has_read, tls_read, tls_settle, tls_write,
+)
 from rookery.core.streams.websocket cimport (
     WebSocket, websocket_close, websocket_free, websocket_give, websocket_is_between_frames, websocket_take,
 )
@@ -110,6 +113,71 @@ cdef FlushResult _memory_flush(MemoryLink *link, Outbox *outbox) noexcept nogil:
     return result
 
 
+# TLS
+
+cdef Py_ssize_t _stream_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
+    """Bytes below WebSocket: those of TLS if there is, else those of the socket."""
+    cdef Py_ssize_t count
+    if connection.tls == NULL:
+        return _socket_read(connection, out, size)
+    count = tls_read(connection.tls, out, size, <uint32_t> connection.shard.turns)
+    if connection.tls.wants_write:
+        outbox_enlist(&connection.link.outbox)
+    return count
+
+
+cdef Py_ssize_t _tls_gather(Tls *tls, const iovec *vectors, size_t count) noexcept nogil:
+    """Encrypt and send the first bytes of vectors, up to one record. Results as tls_write."""
+    cdef uint8_t record[TLS_RECORD_SIZE]
+    cdef size_t size = 0
+    cdef size_t index, part
+    if count == 1 or vectors[0].iov_len >= TLS_RECORD_SIZE:
+        return tls_write(tls, <const uint8_t *> vectors[0].iov_base, <Py_ssize_t> vectors[0].iov_len)
+    for index in range(count):
+        part = vectors[index].iov_len
+        if part > TLS_RECORD_SIZE - size:
+            part = TLS_RECORD_SIZE - size
+        memcpy(record + size, vectors[index].iov_base, part)
+        size += part
+        if size == TLS_RECORD_SIZE:
+            break
+    return tls_write(tls, record, <Py_ssize_t> size)
+
+
+cdef FlushResult _tls_flush(Connection *connection) noexcept nogil:
+    cdef Outbox *outbox = &connection.link.outbox
+    cdef Segment *segment
+    cdef iovec vectors[_VECTORS]
+    cdef size_t count, offered
+    cdef Py_ssize_t sent
+    while outbox.size > 0:
+        count = 0
+        offered = 0
+        segment = outbox.head
+        while segment != NULL and count < _VECTORS and offered < TLS_RECORD_SIZE:
+            vectors[count].iov_base = segment.data + segment.start
+            vectors[count].iov_len = segment.end - segment.start
+            offered += segment.end - segment.start
+            count += 1
+            segment = segment.next
+        sent = _tls_gather(connection.tls, vectors, count)
+        if sent < 0:
+            return FLUSH_FAILED
+        if sent == 0:
+            return FLUSH_BLOCKED
+        outbox_consume(outbox, <uint64_t> sent)
+    return FLUSH_DONE
+
+
+cdef FlushResult _layered_flush(Connection *connection) noexcept nogil:
+    cdef int settled
+    if connection.tls != NULL and connection.tls.wants_write:
+        settled = tls_settle(connection.tls)
+        if settled <= 0:
+            return FLUSH_BLOCKED if settled == 0 else FLUSH_FAILED
+    return _tls_flush(connection) if connection.websocket == NULL else _websocket_flush(connection)
+
+
 # WebSocket
 
 cdef Py_ssize_t _websocket_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
@@ -127,7 +195,7 @@ cdef Py_ssize_t _websocket_read(Connection *connection, uint8_t *out, Py_ssize_t
             free(socket.early)
             socket.early = NULL
     else:
-        count = _socket_read(connection, out, size)
+        count = _stream_read(connection, out, size)
         if count <= 0:
             return count
     count = websocket_take(socket, out, count)
@@ -139,7 +207,13 @@ cdef Py_ssize_t _websocket_read(Connection *connection, uint8_t *out, Py_ssize_t
 
 
 cdef bint transport_has_read(const Connection *connection) noexcept nogil:
-    return connection.websocket != NULL and (connection.websocket.early != NULL or connection.websocket.is_over)
+    return connection.is_layered and _layer_has_read(connection)
+
+
+cdef bint _layer_has_read(const Connection *connection) noexcept nogil:
+    if connection.websocket != NULL and (connection.websocket.early != NULL or connection.websocket.is_over):
+        return True
+    return connection.tls != NULL and tls_has_read(connection.tls)
 
 
 cdef FlushResult _websocket_flush(Connection *connection) noexcept nogil:
@@ -172,7 +246,15 @@ cdef FlushResult _websocket_flush(Connection *connection) noexcept nogil:
             offered += count
             message.msg_iovlen += 1
             segment = segment.next
-        sent = sendmsg(connection.descriptor, &message, MSG_NOSIGNAL)
+        if connection.tls != NULL:
+            sent = _tls_gather(connection.tls, vectors, message.msg_iovlen)
+            if sent < 0:
+                return FLUSH_FAILED
+            if sent == 0:
+                return FLUSH_BLOCKED
+            offered = <uint64_t> sent  # One record; there may be room for more.
+        else:
+            sent = sendmsg(connection.descriptor, &message, MSG_NOSIGNAL)
         if sent >= 0:
             if <uint64_t> sent < header_size:
                 socket.outgoing_start += <uint8_t> sent
@@ -191,8 +273,12 @@ cdef FlushResult _websocket_flush(Connection *connection) noexcept nogil:
 cdef void _websocket_end(Connection *connection) noexcept nogil:
     """A close frame if there is room for one at once; a client that reads nothing gets none."""
     cdef WebSocket *socket = connection.websocket
-    if connection.descriptor >= 0 and websocket_is_between_frames(socket) and websocket_close(socket):
+    if connection.descriptor < 0 or not websocket_is_between_frames(socket) or not websocket_close(socket):
+        return
+    if connection.tls == NULL:
         send(connection.descriptor, socket.outgoing, socket.outgoing_end, MSG_NOSIGNAL)
+    elif connection.tls.blocked_size == 0 and not connection.tls.wants_write:
+        tls_write(connection.tls, socket.outgoing, socket.outgoing_end)
 
 
 # Sockets
@@ -200,9 +286,15 @@ cdef void _websocket_end(Connection *connection) noexcept nogil:
 cdef Py_ssize_t transport_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
     if connection.transport == TRANSPORT_MEMORY:
         return _memory_read(connection.memory, out, size)
+    if connection.is_layered:
+        return _layered_read(connection, out, size)
+    return _socket_read(connection, out, size)
+
+
+cdef Py_ssize_t _layered_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
     if connection.websocket != NULL:
         return _websocket_read(connection, out, size)
-    return _socket_read(connection, out, size)
+    return _stream_read(connection, out, size)
 
 
 cdef Py_ssize_t _socket_read(Connection *connection, uint8_t *out, Py_ssize_t size) noexcept nogil:
@@ -226,8 +318,8 @@ cdef Py_ssize_t transport_read_two(
     cdef Py_ssize_t count
     if connection.transport == TRANSPORT_MEMORY:
         return _memory_read(connection.memory, first, first_size)
-    if connection.websocket != NULL:
-        return _websocket_read(connection, first, first_size)
+    if connection.is_layered:
+        return _layered_read(connection, first, first_size)
     vectors[0].iov_base = first
     vectors[0].iov_len = first_size
     vectors[1].iov_base = second
@@ -253,8 +345,8 @@ cdef FlushResult transport_flush(Connection *connection) noexcept nogil:
     cdef uint64_t offered
     if connection.transport == TRANSPORT_MEMORY:
         return _memory_flush(connection.memory, outbox) if outbox.size > 0 else FLUSH_DONE
-    if connection.websocket != NULL:
-        return _websocket_flush(connection)
+    if connection.is_layered:
+        return _layered_flush(connection)
     while outbox.size > 0:
         segment = outbox.head
         if segment.next == NULL:
@@ -290,6 +382,8 @@ cdef void transport_end(Connection *connection) noexcept nogil:
     else:
         if connection.websocket != NULL:
             _websocket_end(connection)
+        if connection.tls != NULL:
+            tls_end(connection.tls)
         shutdown(connection.descriptor, SHUT_WR)
 
 
@@ -298,6 +392,11 @@ cdef void transport_close(Connection *connection) noexcept nogil:
         _websocket_end(connection)
         websocket_free(connection.websocket)
         connection.websocket = NULL
+    if connection.tls != NULL:
+        # Before the socket goes: close_notify, if there is room for it.
+        tls_end(connection.tls)
+        tls_free(connection.tls)
+        connection.tls = NULL
     if connection.transport == TRANSPORT_MEMORY:
         transport_end(connection)
         memory_link_release(connection.memory)

@@ -169,6 +169,11 @@ def write_options(options: Options) -> dict[str, Any]:
     }
     if options.websocket_path is not None:
         written |= {"protocol": "ws", "path": options.websocket_path}
+    if options.tls is not None:
+        written["protocol"] = "mqtts" if options.websocket_path is None else "wss"
+        certificate = Path(options.tls.certificate_file).read_text(encoding="ascii")
+        authority = Path(options.tls.authority_file).read_text(encoding="ascii")
+        written |= {"ca": authority, "cert": certificate, "key": certificate}
     if options.username is not None:
         written["username"] = options.username
     if options.session_expiry_interval is not None:

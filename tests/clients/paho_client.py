@@ -32,6 +32,8 @@ class Paho(Stranger):
         )
         if options.websocket_path is not None:
             client.ws_set_options(options.websocket_path)
+        if options.tls is not None:
+            client.tls_set(options.tls.authority_file, options.tls.certificate_file)
         client.max_inflight_messages_set(0)  # Unlimited: the library holds nothing back.
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect

@@ -36,6 +36,14 @@ class Message:
     subscription_ids: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Tls:
+    """PEM files."""
+
+    authority_file: str
+    certificate_file: str  # with its key
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How to connect."""
@@ -43,6 +51,7 @@ class Options:
     address: Address
     version: int
     websocket_path: str | None = None  # MQTT over WebSocket there instead of TCP
+    tls: Tls | None = None
     client_id: str
     clean_start: bool = True
     session_expiry_interval: int | None = None  # seconds; 5.0 only

@@ -334,3 +334,32 @@ def test_name_of_a_listener_that_the_ready_line_cannot_carry_is_refused(file: Pa
 def test_open_listener_is_refused_while_everybody_is_admitted(file: Path) -> None:
     (problem,) = problems_of('[listeners.web]\nkind = "ws"\nbind = "0.0.0.0:8080"\n', file)
     assert problem.startswith("listeners.web.bind: 0.0.0.0:8080 is open to other machines")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('kind = "tls"', "certificate_files: has to name the certificate of the server, as kind is tls"),
+        ('kind = "ws"\ncertificate_files = ["a"]', "certificate_files: is for tls and wss, and kind is ws"),
+        ('kind = "tcp"\npath = "/a"', "path: is for ws and wss, and kind is tcp"),
+        (
+            'kind = "wss"\ncertificate_files = ["a", "b"]\nkey_files = ["c"]',
+            "key_files: names 1 files, and there are 2 certificates",
+        ),
+        (
+            'kind = "tls"\ncertificate_files = ["a"]\nclient_certificates = "required"',
+            "client_ca_files: has to be set, as client_certificates is required",
+        ),
+        (
+            'kind = "tls"\ncertificate_files = ["a"]\nclient_ca_files = ["b"]',
+            "client_ca_files: has no effect, as client_certificates is none",
+        ),
+        (
+            'kind = "tls"\ncertificate_files = ["a"]\ntls_version_minimum = "1.1"',
+            "tls_version_minimum: Input should be '1.2' or '1.3'",
+        ),
+    ],
+)
+def test_contradictions_of_a_listener_are_told(file: Path, text: str, problem: str) -> None:
+    (told,) = problems_of(f'[listeners.x]\nbind = "127.0.0.1:0"\n{text}\n', file)
+    assert told.startswith(f"listeners.x.{problem}")

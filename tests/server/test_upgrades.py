@@ -48,7 +48,7 @@ async def test_clients_of_all_listeners_meet() -> None:
             await browser.subscribe("a/#", qos=2)
             await device.publish("a/b", b"x" * 70_000, qos=2)
             assert (await browser.receive_message()).payload == b"x" * 70_000
-        assert broker.upgrades["browsers"].upgraded == 1
+        assert broker.entrances["browsers"].counts.admitted == 1
 
 
 async def test_websockets_of_several_shards_meet() -> None:
@@ -146,7 +146,7 @@ async def test_other_bytes_are_refused_and_others_go_on(sent: bytes, status: byt
             answer = await _converse(broker, sent)
             assert answer.split(b" ")[1].startswith(status)
             await other.publish("a", b"x", qos=1)
-        assert (broker.upgrades["browsers"].failed, broker.upgrades["browsers"].upgraded) == (1, 1)
+        assert (broker.entrances["browsers"].counts.failed, broker.entrances["browsers"].counts.admitted) == (1, 1)
 
 
 @pytest.mark.parametrize("offered", [("wamp",), ()])
@@ -172,7 +172,7 @@ async def test_request_that_drips_in_is_cut() -> None:
     browsers = {**LISTENERS["browsers"], "handshake_timeout_s": 0.05}
     async with broker_with(listeners={"browsers": browsers}) as broker:
         assert await _converse(broker, b"GET /mqtt HTTP/1.1\r\n") == b""
-        assert broker.upgrades["browsers"].failed == 1
+        assert broker.entrances["browsers"].counts.failed == 1
 
 
 async def test_upgrades_above_the_limit_are_closed() -> None:
@@ -182,7 +182,7 @@ async def test_upgrades_above_the_limit_are_closed() -> None:
         async with await trio.open_tcp_stream(address.host, address.port) as slow:
             await slow.send_all(b"GET /mqtt HTTP/1.1\r\n")
             assert await _converse(broker, b"") == b""
-            assert broker.upgrades["browsers"].turned_away == 1
-        await _until(lambda: broker.upgrades["browsers"].failed == 1)
+            assert broker.entrances["browsers"].counts.turned_away == 1
+        await _until(lambda: broker.entrances["browsers"].counts.failed == 1)
         async with websocket.connect(address, client_id="c") as client:
             await client.publish("a", b"x", qos=1)

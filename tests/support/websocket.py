@@ -1,7 +1,8 @@
 """MQTT in WebSocket frames, from the client's side: a BytePipe for support.mqtt_client."""
 
+import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 from websockets.client import ClientProtocol
@@ -14,12 +15,13 @@ from rookery.server.address import Address
 
 from .mqtt_client import DEADLINE_S, Client
 from .packets import MQTT_5_0
+from .tls import open_tls
 
 
 class WebSocketPipe:
     """One WebSocket; all bytes that are sent at once are one binary frame."""
 
-    def __init__(self, stream: trio.SocketStream, protocol: ClientProtocol) -> None:
+    def __init__(self, stream: trio.abc.Stream, protocol: ClientProtocol) -> None:
         self.stream = stream
         self.protocol = protocol
         self.opcodes: list[Opcode] = []  # of the frames that came
@@ -62,6 +64,7 @@ async def open_websocket(
     subprotocols: tuple[str, ...] = ("mqtt",),
     origin: str | None = None,
     behind_request: bytes = b"",
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[tuple[WebSocketPipe, Response]]:
     """A WebSocket whose upgrade was answered, and the answer. behind_request is sent together with the request."""
     protocol = ClientProtocol(
@@ -69,9 +72,13 @@ async def open_websocket(
         subprotocols=[Subprotocol(name) for name in subprotocols],
         origin=None if origin is None else Origin(origin),
     )
-    with trio.fail_after(DEADLINE_S):
-        stream = await trio.open_tcp_stream(address.host, address.port)
-    async with stream:
+    async with AsyncExitStack() as stack:
+        stream: trio.abc.Stream
+        if tls is not None:
+            stream = await stack.enter_async_context(open_tls(address, tls))
+        else:
+            with trio.fail_after(DEADLINE_S):
+                stream = await stack.enter_async_context(await trio.open_tcp_stream(address.host, address.port))
         protocol.send_request(protocol.connect())
         await stream.send_all(b"".join(protocol.data_to_send()) + behind_request)
         events: Sequence[object] = ()
@@ -86,9 +93,11 @@ async def open_websocket(
 
 
 @asynccontextmanager
-async def connect(address: Address, *, version: int = MQTT_5_0, **fields: object) -> AsyncIterator[Client]:
+async def connect(
+    address: Address, *, version: int = MQTT_5_0, tls: ssl.SSLContext | None = None, **fields: object
+) -> AsyncIterator[Client]:
     """A client that is connected over a WebSocket; fields are those of CONNECT."""
-    async with open_websocket(address) as (pipe, _):
+    async with open_websocket(address, tls=tls) as (pipe, _):
         client = Client(pipe, version)
         connack = await client.connect(**fields)
         assert connack.reason_code == 0

@@ -1,0 +1,49 @@
+"""What the control plane remembers of connections that it accepted itself, until they close.
+
+The core knows such a connection by its ticket: it comes back in ConnectRequested and in ConnectionClosed.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rookery.core.events import ConnectRequested
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A connection that a shard serves."""
+
+    certificate: bytes | None = None  # DER of the client's, until its CONNECT was asked about
+    leave: Callable[[], None] | None = None  # called once when it closes
+
+
+class Arrivals:
+    """All of them, by ticket."""
+
+    def __init__(self) -> None:
+        self._arrivals: dict[int, Arrival] = {}
+        self._tickets = itertools.count(1)
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def add(self, arrival: Arrival) -> int:
+        """Its ticket, for Engine.adopt."""
+        ticket = next(self._tickets)
+        self._arrivals[ticket] = arrival
+        return ticket
+
+    def complete(self, request: ConnectRequested) -> ConnectRequested:
+        """The request, with what is known of its connection besides."""
+        arrival = self._arrivals.get(request.ticket)
+        if arrival is None or arrival.certificate is None:
+            return request
+        certificate, arrival.certificate = arrival.certificate, None
+        return replace(request, certificate=certificate)
+
+    def close(self, ticket: int) -> None:
+        """The connection is gone."""
+        arrival = self._arrivals.pop(ticket, None)
+        if arrival is not None and arrival.leave is not None:
+            arrival.leave()

@@ -1,0 +1,142 @@
+"""What happens to a connection between accept and the shard that serves it: the TLS handshake, the WebSocket upgrade.
+
+                nursery of open_broker
+                         |
+               serve_entrance (one per listener that needs it)
+                 |-- _let_in   handshake, request and answer, then the descriptor goes to a shard
+                 |-- _let_in   ...    at most handshakes_limit of them
+
+Connections of plain MQTT are accepted by the shards themselves. Whatever goes wrong on the way in closes that
+connection, is logged and counted, and reaches nobody else.
+"""
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from .config import ListenerSection
+from .log import get_logger
+from .tls.contexts import TlsContexts
+from .tls.stream import HandshakeFailed, TlsStream, shake_hands
+from .upgrades import UpgradeFailed, upgrade
+
+ACCEPT_PAUSE_S = 0.1  # after accept failed for want of descriptors or memory: trying on would only spin
+LINGER_S = 1.0  # for a client that was turned away to read why: closing at once could take the alert from it
+
+_LINGER_BYTES = 65_536  # that it may still send meanwhile
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A connection that a shard may serve."""
+
+    descriptor: int  # non-blocking
+    tls: TlsStream | None = None
+    is_websocket: bool = False
+    early: bytes = b""  # bytes of frames that came with the request for the upgrade
+
+
+# Gives a connection to a shard, which owns its descriptor and its SSL object from then on; else raises.
+HandOver = Callable[[Arrived], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class EntranceCounts:
+    """What became of the connections of one listener."""
+
+    admitted: int = 0  # given to a shard
+    failed: int = 0  # by a wrong handshake or request, because they ended, or were too slow
+    turned_away: int = 0  # closed at once because too many handshakes were under way
+
+
+class Entrance:
+    """The way in through one listener, which stays the caller's."""
+
+    def __init__(
+        self, listener: socket.socket, name: str, section: ListenerSection, contexts: TlsContexts | None
+    ) -> None:
+        self.counts = EntranceCounts()
+        self._listener = listener
+        self._name = name
+        self._section = section
+        self._contexts = contexts  # None = no TLS
+        self.in_work_count = 0  # handshakes and upgrades
+
+    async def serve(self, hand_over: HandOver) -> None:
+        """Accept connections and let them in until cancelled.
+
+        Connections above section.handshakes_limit at once are closed. Each has section.handshake_timeout_s for all.
+        """
+        accepting = trio.socket.from_stdlib_socket(self._listener)
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    connection, address = await accepting.accept()
+                except OSError as error:
+                    if error.errno in _EXHAUSTED:
+                        _log.warning("accept_failed", listener=self._name, reason=str(error))
+                        await trio.sleep(ACCEPT_PAUSE_S)
+                    elif error.errno == errno.EBADF:
+                        return
+                    continue  # Anything else concerns a connection that was lost before it was accepted.
+                if self.in_work_count >= self._section.handshakes_limit:
+                    self.counts.turned_away += 1
+                    connection.close()
+                    continue
+                self.in_work_count += 1
+                nursery.start_soon(self._guard, connection, str(address[0]), hand_over)
+
+    async def _guard(self, connection: trio.socket.SocketType, peer: str, hand_over: HandOver) -> None:
+        """The one place where what goes wrong in one connection ends."""
+        try:
+            with trio.fail_after(self._section.handshake_timeout_s):
+                await self._let_in(connection, hand_over)
+            self.counts.admitted += 1
+        except (HandshakeFailed, UpgradeFailed) as error:
+            self.counts.failed += 1
+            event = "handshake_failed" if isinstance(error, HandshakeFailed) else "upgrade_failed"
+            _log.info(event, listener=self._name, peer=peer, reason=str(error))
+            await _linger(connection)
+        except (OSError, trio.TooSlowError) as error:
+            self.counts.failed += 1
+            reason = "too slow" if isinstance(error, trio.TooSlowError) else str(error)
+            event = "handshake_failed" if self._contexts is not None else "upgrade_failed"
+            _log.info(event, listener=self._name, peer=peer, reason=reason)
+        except Exception:
+            self.counts.failed += 1
+            _log.exception("entrance_broken", listener=self._name, peer=peer)
+        finally:
+            self.in_work_count -= 1
+            connection.close()
+
+    async def _let_in(self, connection: trio.socket.SocketType, hand_over: HandOver) -> None:
+        section = self._section
+        tls = None if self._contexts is None else await shake_hands(connection, self._contexts.default)
+        early = b""
+        if section.is_websocket:
+            try:
+                _, early = await upgrade(tls or connection, [section.path], section.origins)
+            except UpgradeFailed:
+                if tls is not None:
+                    tls.end()
+                raise
+        await hand_over(Arrived(connection.fileno(), tls, section.is_websocket, early))
+        connection.detach()
+
+
+async def _linger(connection: trio.socket.SocketType) -> None:
+    """Let the client read its last bytes: where some of its own are unread, closing takes them away from it."""
+    left = _LINGER_BYTES
+    with trio.move_on_after(LINGER_S):
+        try:
+            connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (chunk := await connection.recv(4096)):
+                left -= len(chunk)
+        except OSError:
+            return
