@@ -1,10 +1,9 @@
 """Matching a publication against a tenant's topic filters and handing it out to the sessions of this shard."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
 from rookery.core.sessions.message cimport Publication
 from rookery.core.sessions.state cimport Membership, Session, SharedGroup, Tenant, World
-from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.bytes cimport Bytes, is_same
 
 
 cdef struct Outcome:
@@ -44,7 +43,7 @@ cdef inline bint is_recent_topic(const World *world, const Tenant *tenant, const
         world.recent_entry != NULL
         and world.recent_tenant == tenant
         and world.recent_topic.size == topic.size
-        and memcmp(world.recent_topic.data, topic.data, topic.size) == 0
+        and is_same(world.recent_topic.data, topic.data, topic.size)
     )
 
 

@@ -16,8 +16,9 @@ not kept. Its cost is that of the subscribers that it will be delivered to, anyw
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
+from rookery.core.structures.bytes cimport is_same
 from rookery.core.structures.hashing cimport HashKey, hash_bytes, parse_hash_key
 from rookery.core.structures.pages cimport pages_allocate, pages_free
 from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online
@@ -153,7 +154,7 @@ cdef inline CacheEntry *find_entry(
             if (
                 entry.serial == tree.serial
                 and entry.topic_size == size
-                and memcmp(topic_of(entry), topic, size) == 0
+                and is_same(topic_of(entry), topic, size)
             ):
                 return entry
         slot = (slot + 1) & cache.index_mask

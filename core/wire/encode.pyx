@@ -6,7 +6,7 @@ and writing cannot disagree: both are one function, which only counts when its o
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
-from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.bytes cimport Bytes, copy_short
 from rookery.core.wire.spec cimport (
     MQTT_3_1, MQTT_5_0, PACKET_AUTH, PACKET_CONNACK, PACKET_DISCONNECT, PACKET_PINGRESP, PACKET_PUBLISH,
     PACKET_PUBREL, PACKET_SUBACK, PROPERTY_ASSIGNED_CLIENT_IDENTIFIER, PROPERTY_AUTHENTICATION_DATA,
@@ -31,18 +31,6 @@ cdef enum:
 
 
 # PUBLISH
-
-
-# Topics are short, and a call of memcpy costs as much as the copy: two overlapping moves do for 8 to 32 bytes.
-cdef inline void copy_short(uint8_t *out, const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    if 16 <= size <= 32:
-        memcpy(out, data, 16)
-        memcpy(out + size - 16, data + size - 16, 16)
-    elif 8 <= size < 16:
-        memcpy(out, data, 8)
-        memcpy(out + size - 8, data + size - 8, 8)
-    elif size > 0:
-        memcpy(out, data, size)
 
 
 cdef inline Py_ssize_t size_publish_properties(const OutgoingPublish *packet) noexcept nogil:
@@ -74,7 +62,7 @@ cdef inline uint8_t *put_publish_properties(const OutgoingPublish *packet, uint8
         out += 1 + encode_variable_integer(packet.subscription_ids[index], out + 1)
     if packet.forwarded != NULL:
         for index in range(packet.forwarded.part_count):  # unaltered and in order [MQTT-3.3.2-15 to 20]
-            memcpy(out, packet.forwarded.parts[index].data, packet.forwarded.parts[index].size)
+            copy_short(out, packet.forwarded.parts[index].data, packet.forwarded.parts[index].size)
             out += packet.forwarded.parts[index].size
     return out
 
@@ -129,7 +117,7 @@ cdef Py_ssize_t encode_publish_head(const OutgoingPublish *packet, uint8_t versi
 cdef Py_ssize_t encode_publish(const OutgoingPublish *packet, uint8_t version, uint8_t *out) noexcept nogil:
     cdef Py_ssize_t head_size = put_publish_head(packet, version, out)
     if packet.payload.size > 0:
-        memcpy(out + head_size, packet.payload.data, packet.payload.size)
+        copy_short(out + head_size, packet.payload.data, packet.payload.size)
     return head_size + packet.payload.size
 
 
