@@ -30,6 +30,7 @@ class ConnectRequested:
     authentication_data: bytes | None = None  # that the client begins it with
     ticket: int = 0  # that Engine.adopt was given for it; 0 = none
     certificate: bytes | None = None  # DER of the client's, which the TLS handshake has verified; None without one
+    certificate_name: str | None = None  # the common name of a verified one, where a proxy tells no more of it
 
 
 @dataclass(frozen=True, slots=True)

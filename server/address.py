@@ -1,4 +1,4 @@
-"""HOST:PORT, as it stands in the configuration, on the command line and in the ready line."""
+"""HOST:PORT, or the path of a Unix socket, as it stands in the configuration and in the ready line."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -8,17 +8,26 @@ PORT_MAXIMUM = 65535
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a TCP listener binds; port 0 lets the kernel choose."""
+    """Where a listener binds; port 0 lets the kernel choose."""
 
-    host: str  # a name, an IPv4 or an IPv6 address (without brackets)
-    port: int
+    host: str  # a name, an IPv4 or an IPv6 address (without brackets), or the absolute path of a Unix socket
+    port: int  # 0 with a path
 
     def __str__(self) -> str:
+        if self.is_path:
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_path(self) -> bool:
+        """Is it a Unix socket?"""
+        return self.host.startswith("/")
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it. Names other than localhost count as reachable from outside."""
+        if self.is_path:
+            return True
         try:
             return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
         except ValueError:

@@ -15,6 +15,7 @@ class Arrival:
     """A connection that a shard serves."""
 
     certificate: bytes | None = None  # DER of the client's, until its CONNECT was asked about
+    certificate_name: str | None = None  # the common name of one, which a proxy has told
     leave: Callable[[], None] | None = None  # called once when it closes
 
 
@@ -37,10 +38,10 @@ class Arrivals:
     def complete(self, request: ConnectRequested) -> ConnectRequested:
         """The request, with what is known of its connection besides."""
         arrival = self._arrivals.get(request.ticket)
-        if arrival is None or arrival.certificate is None:
+        if arrival is None:
             return request
         certificate, arrival.certificate = arrival.certificate, None
-        return replace(request, certificate=certificate)
+        return replace(request, certificate=certificate, certificate_name=arrival.certificate_name)
 
     def close(self, ticket: int) -> None:
         """The connection is gone."""

@@ -16,7 +16,7 @@ leaves open_broker. Commands never block; what a shard answers comes back throug
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 
 import trio
@@ -38,6 +38,7 @@ from rookery.core.quotas import ResourceState
 from rookery.core.settings import TenantSettings
 from rookery.core.topics.names import TopicRules
 
+from .activation import PassedSockets
 from .address import Address
 from .admission import RETRY_S, Admission, Doorkeeper
 from .arrivals import Arrival, Arrivals
@@ -48,13 +49,13 @@ from .auth.opening import OpenedAuthenticators, Reloadable, claimed_rules_of, op
 from .auth.passwords import PasswordVerifier
 from .bans import PersistentBans
 from .commands import Command, for_each_shard
-from .config import Config, MqttSection
+from .config import Config, ListenerSection, MqttSection
 from .data_directory import lock_directory
 from .durable_data import DurableData, open_durable_data
 from .entrance import Arrived, Entrance
 from .event_bus import EventBus
 from .events import event_of
-from .listeners import address_of, open_listener
+from .listeners import address_of, open_listener, open_unix_listener
 from .log import get_logger
 from .nurseries import only_error
 from .permissions import PersistentRules, RulePermissions, open_permissions
@@ -154,7 +155,7 @@ class Broker:
         self.entrances = {  # of the listeners whose connections the shards do not accept themselves
             name: Entrance(self._listeners[name], name, section, (tls_contexts or {}).get(name))
             for name, section in config.listeners.items()
-            if section.kind != "tcp"
+            if not section.is_accepted_by_shards
         }
         self.arrivals = Arrivals()
         self.tls_contexts = dict(tls_contexts or {})  # of the listeners that speak TLS
@@ -418,8 +419,13 @@ class Broker:
         """Let in connections to a listener, and hand them to the shards."""
 
         async def hand_over(arrived: Arrived) -> None:
-            tls = arrived.tls
-            ticket = self.arrivals.add(Arrival(tls.certificate)) if tls is not None else 0
+            tls, proxied = arrived.tls, arrived.proxied
+            ticket = self.arrivals.add(
+                Arrival(
+                    certificate=proxied.certificate if tls is None else tls.certificate,
+                    certificate_name=proxied.certificate_name if tls is None else None,
+                )
+            )
 
             def adopt(ssl: int = 0) -> None:
                 self._engine.adopt(
@@ -428,6 +434,7 @@ class Broker:
                     is_websocket=arrived.is_websocket,
                     early=arrived.early,
                     ssl=ssl,
+                    peer=proxied.peer,
                     ticket=ticket,
                 )
 
@@ -469,19 +476,27 @@ class Broker:
         self._scope.deadline = trio.current_time() + grace_s + STOP_SLACK_S
 
 
+def _open_listener(section: ListenerSection, passed: PassedSockets | None) -> AbstractContextManager[socket.socket]:
+    if section.kind == "unix":
+        return open_unix_listener(section.bind, section.backlog, section.mode, passed)
+    return open_listener(section.bind, section.backlog, passed)
+
+
 @asynccontextmanager
 async def open_broker(
     config: Config | None = None,
     *,
     authenticator: Authenticator | None = None,
     enhanced_authenticators: Iterable[EnhancedAuthenticator] = (),
+    passed: PassedSockets | None = None,
 ) -> AsyncIterator[Broker]:
     """A broker that serves MQTT while the block runs, in any trio program; several may run in one process.
 
     Without config it has the defaults and a free port of the loopback address (broker.mqtt_address). At the end of the
     block, and when it is cancelled or raises, clients are told, what was accepted is flushed, and everything is
     closed. authenticator stands in for that of the configuration; enhanced_authenticators come before its own, and an
-    authenticator that is an enhanced one, too, before them. It installs no signal handler, configures no log, and
+    authenticator that is an enhanced one, too, before them. Of passed those are used that are bound where config says;
+    the others stay the caller's. It installs no signal handler, configures no log, and
     reads neither environment nor file, except the rules and passwords that config names.
 
     Raises ListenError, TlsFileError, DataDirectoryError, LogError, StoreError, PluginError, RulesFileError,
@@ -492,10 +507,9 @@ async def open_broker(
         config = Config(mqtt=MqttSection(bind=Address("127.0.0.1", 0)))
     with only_error():
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(open_listener(config.mqtt.bind, config.mqtt.backlog))
+            listener = stack.enter_context(open_listener(config.mqtt.bind, config.mqtt.backlog, passed))
             listeners = {
-                name: stack.enter_context(open_listener(section.bind, section.backlog))
-                for name, section in config.listeners.items()
+                name: stack.enter_context(_open_listener(section, passed)) for name, section in config.listeners.items()
             }
             tls_contexts = {
                 name: TlsContexts(name, section.tls_terms)

@@ -7,6 +7,7 @@ depend on its surroundings; config_sources.load_config reads the places where op
 import os
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ from .auth.urls import check_url
 from .tls.terms import ClientCertificates, TlsTerms, TlsVersion
 
 MEMORY = "memory"
+UNIX_PATH_MAXIMUM = 107  # bytes, as the kernel has it
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
 AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out", "certificate")  # that a chain may name
@@ -92,7 +94,28 @@ def _split_chain(value: object) -> object:
     return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
 
+def _parse_bind(value: object) -> Address:
+    """Of a listener that may be a Unix socket."""
+    if isinstance(value, str) and value.startswith("/"):
+        if len(value.encode()) > UNIX_PATH_MAXIMUM or "\0" in value:
+            raise ValueError(f"the path of a Unix socket has at most {UNIX_PATH_MAXIMUM} bytes")
+        return Address(value, 0)
+    return _parse_address(value)
+
+
+def _parse_mode(value: object) -> object:
+    if isinstance(value, str):
+        if not re.fullmatch("[0-7]{3,4}", value):
+            raise ValueError(f"expected octal digits as 0660, got {value!r}")
+        return int(value, 8)
+    return value
+
+
 Chain = Annotated[tuple[str, ...], BeforeValidator(_split_chain)]
+# Permissions of a file as chmod takes them: "0660".
+FileMode = Annotated[int, BeforeValidator(_parse_mode), PlainSerializer(lambda mode: f"{mode:04o}")]
+Network = Annotated[IPv4Network | IPv6Network, PlainSerializer(str)]
+ListenerBind = Annotated[Address, PlainValidator(_parse_bind), PlainSerializer(str)]
 Bind = Annotated[Address, PlainValidator(_parse_address), PlainSerializer(str)]
 Defaults = Annotated[TenantSettings, PlainValidator(_parse_settings), PlainSerializer(TenantSettings.to_names)]
 
@@ -125,18 +148,27 @@ _KEYS_OF_KINDS = {
         "session_lifetime_s",
     ),
     ("ws", "wss"): ("path", "origins"),
+    ("unix",): ("mode",),
 }
 
 
 class ListenerSection(Section):
     """`[listeners.NAME]`: a listener beside that of `[mqtt]`."""
 
-    kind: Literal["tcp", "tls", "ws", "wss"] = Field(
-        description="tcp: MQTT as it is; ws: MQTT in WebSocket frames; tls, wss: the same over TLS"
+    kind: Literal["tcp", "tls", "ws", "wss", "unix"] = Field(
+        description="tcp: MQTT as it is; ws: MQTT in WebSocket frames; tls, wss: the same over TLS; unix: a Unix socket"
     )
-    bind: Bind = Field(description="address; conventional ports are 1883 (tcp), 8883 (tls), 8080 (ws), 8443 (wss)")
+    bind: ListenerBind = Field(
+        description="address; conventional ports are 1883 (tcp), 8883 (tls), 8080 (ws), 8443 (wss); unix: absolute path"
+    )
     backlog: int = Field(
         default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
+    )
+    mode: FileMode = Field(default=0o660, description="unix: permissions of the socket")
+    proxy_protocol: bool = Field(default=False, description="connections begin with a PROXY header, of version 1 or 2")
+    proxy_trusted: tuple[Network, ...] = Field(
+        default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        description="networks of the proxies; connections from elsewhere are closed",
     )
     path: str = Field(default="/mqtt", pattern="^/", description="ws, wss: where MQTT is; 404 elsewhere")
     origins: list[str] = Field(
@@ -167,6 +199,11 @@ class ListenerSection(Section):
         return self.kind in ("tls", "wss")
 
     @property
+    def is_accepted_by_shards(self) -> bool:
+        """Nothing has to happen before the first byte of MQTT."""
+        return self.kind in ("tcp", "unix") and not self.proxy_protocol
+
+    @property
     def is_websocket(self) -> bool:
         return self.kind in ("ws", "wss")
 
@@ -191,6 +228,11 @@ class ListenerSection(Section):
             for key in keys:
                 if key in self.model_fields_set and self.kind not in kinds:
                     yield key, f"is for {' and '.join(kinds)}, and kind is {self.kind}"
+        if self.bind.is_path != (self.kind == "unix"):
+            expected = "the absolute path of a socket" if self.kind == "unix" else "HOST:PORT"
+            yield "bind", f"expected {expected}, as kind is {self.kind}"
+        if "proxy_trusted" in self.model_fields_set and not self.proxy_protocol:
+            yield "proxy_trusted", "has no effect without proxy_protocol"
         if not self.is_tls:
             return
         if not self.certificate_files:

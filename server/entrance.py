@@ -1,9 +1,9 @@
-"""What happens to a connection between accept and the shard that serves it: the TLS handshake, the WebSocket upgrade.
+"""What happens to a connection between accept and the shard that serves it: PROXY header, TLS handshake, upgrade.
 
                 nursery of open_broker
                          |
                serve_entrance (one per listener that needs it)
-                 |-- _let_in   handshake, request and answer, then the descriptor goes to a shard
+                 |-- _let_in   header, handshake, request and answer, then the descriptor goes to a shard
                  |-- _let_in   ...    at most handshakes_limit of them
 
 Connections of plain MQTT are accepted by the shards themselves. Whatever goes wrong on the way in closes that
@@ -14,11 +14,14 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import trio
 
+from .address import Address
 from .config import ListenerSection
 from .log import get_logger
+from .proxy_protocol import SIZE_MAXIMUM, BadProxyHeader, Proxied, header_size, parse_header
 from .tls.contexts import TlsContexts
 from .tls.stream import HandshakeFailed, TlsStream, shake_hands
 from .upgrades import UpgradeFailed, upgrade
@@ -32,6 +35,9 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = get_logger(__name__)
 
 
+_NOT_PROXIED = Proxied()
+
+
 @dataclass(frozen=True, slots=True)
 class Arrived:
     """A connection that a shard may serve."""
@@ -40,6 +46,7 @@ class Arrived:
     tls: TlsStream | None = None
     is_websocket: bool = False
     early: bytes = b""  # bytes of frames that came with the request for the upgrade
+    proxied: Proxied = _NOT_PROXIED
 
 
 # Gives a connection to a shard, which owns its descriptor and its SSL object from then on; else raises.
@@ -51,7 +58,7 @@ class EntranceCounts:
     """What became of the connections of one listener."""
 
     admitted: int = 0  # given to a shard
-    failed: int = 0  # by a wrong handshake or request, because they ended, or were too slow
+    failed: int = 0  # by a wrong header, handshake or request, because they ended, or were too slow
     turned_away: int = 0  # closed at once because too many handshakes were under way
 
 
@@ -90,7 +97,7 @@ class Entrance:
                     connection.close()
                     continue
                 self.in_work_count += 1
-                nursery.start_soon(self._guard, connection, str(address[0]), hand_over)
+                nursery.start_soon(self._guard, connection, _name_of(address), hand_over)
 
     async def _guard(self, connection: trio.socket.SocketType, peer: str, hand_over: HandOver) -> None:
         """The one place where what goes wrong in one connection ends."""
@@ -103,10 +110,14 @@ class Entrance:
             event = "handshake_failed" if isinstance(error, HandshakeFailed) else "upgrade_failed"
             _log.info(event, listener=self._name, peer=peer, reason=str(error))
             await _linger(connection)
+        except BadProxyHeader as error:
+            # Nobody is told anything: who sends such headers is no client.
+            self.counts.failed += 1
+            _log.info("proxy_refused", listener=self._name, peer=peer, reason=str(error))
         except (OSError, trio.TooSlowError) as error:
             self.counts.failed += 1
             reason = "too slow" if isinstance(error, trio.TooSlowError) else str(error)
-            event = "handshake_failed" if self._contexts is not None else "upgrade_failed"
+            event = _event_of(self._section)
             _log.info(event, listener=self._name, peer=peer, reason=reason)
         except Exception:
             self.counts.failed += 1
@@ -117,6 +128,10 @@ class Entrance:
 
     async def _let_in(self, connection: trio.socket.SocketType, hand_over: HandOver) -> None:
         section = self._section
+        proxied = _NOT_PROXIED
+        if section.proxy_protocol:
+            self._check_proxy(connection)
+            proxied = await _read_proxy_header(connection)
         tls = None if self._contexts is None else await shake_hands(connection, self._contexts.default)
         early = b""
         if section.is_websocket:
@@ -126,8 +141,42 @@ class Entrance:
                 if tls is not None:
                     tls.end()
                 raise
-        await hand_over(Arrived(connection.fileno(), tls, section.is_websocket, early))
+        await hand_over(Arrived(connection.fileno(), tls, section.is_websocket, early, proxied))
         connection.detach()
+
+    def _check_proxy(self, connection: trio.socket.SocketType) -> None:
+        if connection.family == socket.AF_UNIX:
+            return  # The permissions of the socket say who may.
+        host = str(connection.getpeername()[0])
+        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        if not any((mapped or address) in network for network in self._section.proxy_trusted):
+            raise BadProxyHeader(f"{host} is no trusted proxy")
+
+
+def _event_of(section: ListenerSection) -> str:
+    """What the log says when the connection did not finish what comes first."""
+    if section.is_tls:
+        return "handshake_failed"
+    return "upgrade_failed" if section.is_websocket else "proxy_refused"
+
+
+def _name_of(address: object) -> str:
+    """A peer for the log, as accept gives it."""
+    return str(Address(str(address[0]), int(address[1]))) if isinstance(address, tuple) else "local"
+
+
+async def _read_proxy_header(connection: trio.socket.SocketType) -> Proxied:
+    """Take the header off, and not a byte more: what follows belongs to TLS, or to a shard."""
+    received = b""
+    while True:
+        peeked = await connection.recv(SIZE_MAXIMUM, socket.MSG_PEEK)
+        if not peeked:
+            raise BadProxyHeader("the connection ended within the header")
+        size = header_size(received + peeked)
+        received += await connection.recv(len(peeked) if size is None else min(len(peeked), size - len(received)))
+        if len(received) == size:
+            return parse_header(received)
 
 
 async def _linger(connection: trio.socket.SocketType) -> None:

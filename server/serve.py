@@ -18,6 +18,7 @@ import trio
 
 from rookery.core.log.errors import LogError
 
+from .activation import passed_sockets
 from .address import Address
 from .auth.fetching import FetchError
 from .auth.key_set import KeySetError
@@ -79,9 +80,12 @@ def _exit(error: Exception, code: ExitCode) -> ExitCode:
 async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None:
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
-        open_listener(config.api.bind, API_BACKLOG) as api_listener,
+        passed_sockets() as passed,
+        open_listener(config.api.bind, API_BACKLOG, passed) as api_listener,
     ):
-        async with open_broker(config) as broker, front(broker, api_listener) as api_address:
+        async with open_broker(config, passed=passed) as broker, front(broker, api_listener) as api_address:
+            if passed:
+                _log.warning("passed_sockets_unused", addresses=passed.names())
             _yield_to_shards()
             _log.info("server_started", mqtt=str(broker.mqtt_address), api=str(api_address), **about)
             for name, address in broker.addresses.items():

@@ -26,10 +26,13 @@ class CertificateAuthenticator:
 
     def decide(self, request: ConnectRequested) -> Decision | NotMine:
         """At once."""
-        if request.certificate is None:
-            return NOT_MINE
         try:
-            certificate = PeerCertificate.from_der(request.certificate)
+            if request.certificate is not None:
+                certificate = PeerCertificate.from_der(request.certificate)
+            elif request.certificate_name is not None:
+                certificate = PeerCertificate.from_common_name(request.certificate_name)
+            else:
+                return NOT_MINE
         except InvalidCertificate:
             return _UNREADABLE
         names = self._names_of(certificate)
@@ -39,7 +42,12 @@ class CertificateAuthenticator:
         expected = {"user": user_id, "tenant/user": f"{tenant_id}/{user_id}"}.get(self._terms.username)
         if expected is not None and request.username != expected:
             return _OTHER_NAME
-        attributes = {"certificate_serial": certificate.serial_number, "certificate_sha256": certificate.fingerprint}
+        attributes = {}
+        if certificate.fingerprint:
+            attributes = {
+                "certificate_serial": certificate.serial_number,
+                "certificate_sha256": certificate.fingerprint,
+            }
         return Admitted(tenant_id, user_id, attributes, expires_at_s=certificate.expires_at_s)
 
     async def authenticate(self, request: ConnectRequested) -> Decision | NotMine:

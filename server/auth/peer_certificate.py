@@ -33,9 +33,14 @@ class PeerCertificate:
     """The fields of a certificate that name somebody, and when it ends."""
 
     values: dict[str, tuple[str, ...]]  # by field, as above; without those that it does not have
-    serial_number: str  # in hexadecimal digits
-    expires_at_s: float  # seconds of the epoch
-    fingerprint: str = field(repr=False)  # SHA-256, in hexadecimal digits
+    serial_number: str  # in hexadecimal digits; empty = unknown
+    expires_at_s: float | None  # seconds of the epoch; None = unknown
+    fingerprint: str = field(repr=False)  # SHA-256, in hexadecimal digits; empty = unknown
+
+    @classmethod
+    def from_common_name(cls, name: str) -> "PeerCertificate":
+        """All that a proxy tells of one that it has verified."""
+        return cls({"subject.CN": (name,)}, "", None, "")
 
     @classmethod
     def from_der(cls, der: bytes) -> "PeerCertificate":

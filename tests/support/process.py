@@ -112,7 +112,9 @@ class Output:
 class Process:
     """A child process and its output. Made by run_process(), which ends it."""
 
-    def __init__(self, *command: str, stdin: int | None = subprocess.DEVNULL) -> None:
+    def __init__(
+        self, *command: str, stdin: int | None = subprocess.DEVNULL, descriptors: tuple[int, ...] = ()
+    ) -> None:
         self.command = command
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ROOKERY_")}
         self.popen = subprocess.Popen(
@@ -121,6 +123,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
+            pass_fds=descriptors,
             text=True,
             encoding="utf-8",
             errors="backslashreplace",
@@ -161,9 +164,11 @@ class Process:
 
 
 @contextlib.contextmanager
-def run_process(*command: str, stdin: int | None = subprocess.DEVNULL) -> Iterator[Process]:
-    """A child process that does not outlive the block."""
-    process = Process(*command, stdin=stdin)
+def run_process(
+    *command: str, stdin: int | None = subprocess.DEVNULL, descriptors: tuple[int, ...] = ()
+) -> Iterator[Process]:
+    """A child process that does not outlive the block. It inherits descriptors, under the same numbers."""
+    process = Process(*command, stdin=stdin, descriptors=descriptors)
     try:
         yield process
     finally:
@@ -250,7 +255,7 @@ def parse_ready(line: str) -> dict[str, Address] | None:
     for listener in listeners:
         name, _, address = listener.partition("=")
         host, _, port = address.rpartition(":")
-        addresses[name] = Address(host.strip("[]"), int(port))
+        addresses[name] = Address(address, 0) if address.startswith("/") else Address(host.strip("[]"), int(port))
     return addresses
 
 

@@ -9,24 +9,18 @@ from support.tls import Authority, Failures, Section
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    """Signs the certificates of server and clients."""
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def stranger(tmp_path: Path) -> Authority:
     """An authority that nobody knows."""
     return Authority(tmp_path, "stranger")
 
 
 @pytest.fixture
-def secure(authority: Authority) -> Section:
+def secure(certificate: str) -> Section:
     """A `[listeners.secure]` for localhost."""
     return {
         "kind": "tls",
         "bind": "127.0.0.1:0",
-        "certificate_files": [authority.issue("server.pem", "localhost")],
+        "certificate_files": [certificate],
     }
 
 
