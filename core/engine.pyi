@@ -158,8 +158,8 @@ class Engine:
     def replace_permissions(self, replaced: Permissions, permissions: Permissions) -> None:
         """From now on permissions hold wherever replaced do: for sessions, and for admits under way and to come.
 
-        Subscriptions, waiting messages and wills that the new rules do not allow end. Costs a walk over all sessions
-        of each shard. ValueError when either was replaced before.
+        Subscriptions, waiting messages and wills that the new rules do not allow end. Each shard walks over its
+        sessions with rules in steps; messages go on in between. ValueError when either was replaced before.
         """
 
     def publish(

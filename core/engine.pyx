@@ -526,8 +526,6 @@ cdef class Engine:
         for shard in range(<uint32_t> self.shard_count):
             self._shard(shard)
             command = command_new(COMMAND_REPLACE_PERMISSIONS, NULL, 0)
-            if command != NULL:
-                command.replaced_rules = acquire_rules(replaced)
             # Never refused for want of room: rights that were withdrawn must be gone on every shard.
             self._put(shard, command, 0)
 

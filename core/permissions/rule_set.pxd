@@ -112,6 +112,7 @@ cdef void rule_set_acquire(RuleSet *rules) noexcept nogil
 cdef void rule_set_release(RuleSet *rules) noexcept nogil
 # The set that is in force where rules was given: itself or what replaced it. Takes over one reference, returns one.
 cdef RuleSet *rule_set_current(RuleSet *rules) noexcept nogil
+cdef bint rule_set_is_replaced(RuleSet *rules) noexcept nogil
 # The Verdict about an action of identity on a topic (ACTION_PUBLISH; checked, without wildcards) or on a topic filter
 # (parsed, without a share prefix). A publication costs a walk of the levels of its topic, however many rules there are;
 # a topic filter 15 ns per rule for identity.

@@ -71,6 +71,10 @@ cdef RuleSet *rule_set_current(RuleSet *rules) noexcept nogil:
     return rules
 
 
+cdef bint rule_set_is_replaced(RuleSet *rules) noexcept nogil:
+    return atomic_load_pointer(<void **> &rules.successor) != NULL
+
+
 # One rule
 
 cdef inline Fit _fit_level(
@@ -436,7 +440,7 @@ cdef class Permissions:
 
     @property
     def is_replaced(self):
-        return atomic_load_pointer(<void **> &self.compiled.successor) != NULL
+        return rule_set_is_replaced(self.compiled)
 
     def replace_by(self, Permissions successor not None):
         """For Engine.replace_permissions."""

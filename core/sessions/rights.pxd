@@ -8,7 +8,7 @@ rules are replaced, subscriptions and waiting messages that the new ones do not 
 from libc.stdint cimport uint8_t, uint32_t
 from rookery.core.permissions.placeholders cimport Identity
 from rookery.core.permissions.rule_set cimport RuleAction, RuleSet
-from rookery.core.sessions.state cimport Session
+from rookery.core.sessions.state cimport Session, World
 from rookery.core.structures.bytes cimport Bytes
 
 # The Verdict about publishing to a checked topic. Only for a session with rules. is_recent: it is the World's recent
@@ -21,6 +21,12 @@ cdef bint session_may_send(const Session *session, Bytes topic, uint8_t qos, uin
 cdef void session_identity(const Session *session, Identity *out) noexcept nogil
 # These rules are in force from now on; NULL = none. Takes over the reference. False when they were in force already.
 cdef bint session_set_rules(Session *session, RuleSet *rules) noexcept nogil
+# When the session ends.
+cdef void session_drop_rules(Session *session) noexcept nogil
+# Each session that has rules when the walk begins comes once, unless it ends or loses them before; others may come and
+# go meanwhile. NULL at the end.
+cdef void rule_walk_begin(World *world) noexcept nogil
+cdef Session *rule_walk_next(World *world) noexcept nogil
 # Drop the messages that wait for the session on topics that it may not subscribe to any more. While the client is away
 # this includes what was sent and not acknowledged; what a connected client was sent cannot be taken back.
 cdef uint32_t session_drop_unreadable(Session *session) noexcept nogil

@@ -55,9 +55,52 @@ cdef bint session_may_send(const Session *session, Bytes topic, uint8_t qos, uin
     return verdict & VERDICT_ALLOWED and qos <= verdict & VERDICT_QOS and (not retain or verdict & VERDICT_RETAIN)
 
 
+cdef void _enter_ruled(Session *session) noexcept nogil:
+    cdef World *world = session.tenant.world
+    session.previous_ruled = NULL
+    session.next_ruled = world.first_ruled
+    if world.first_ruled != NULL:
+        world.first_ruled.previous_ruled = session
+    world.first_ruled = session
+
+
+cdef void _leave_ruled(Session *session) noexcept nogil:
+    cdef World *world = session.tenant.world
+    if world.next_walked == session:
+        world.next_walked = session.next_ruled
+    if session.previous_ruled != NULL:
+        session.previous_ruled.next_ruled = session.next_ruled
+    else:
+        world.first_ruled = session.next_ruled
+    if session.next_ruled != NULL:
+        session.next_ruled.previous_ruled = session.previous_ruled
+
+
+cdef void session_drop_rules(Session *session) noexcept nogil:
+    if session.rules != NULL:
+        _leave_ruled(session)
+        rule_set_release(session.rules)
+        session.rules = NULL
+
+
+cdef void rule_walk_begin(World *world) noexcept nogil:
+    world.next_walked = world.first_ruled
+
+
+cdef Session *rule_walk_next(World *world) noexcept nogil:
+    cdef Session *session = world.next_walked
+    if session != NULL:
+        world.next_walked = session.next_ruled
+    return session
+
+
 cdef bint session_set_rules(Session *session, RuleSet *rules) noexcept nogil:
     cdef RuleSet *earlier = session.rules
     cdef Identity identity
+    if earlier == NULL and rules != NULL:
+        _enter_ruled(session)
+    elif earlier != NULL and rules == NULL:
+        _leave_ruled(session)
     session.rules = rules
     rule_set_release(earlier)
     if earlier == rules:

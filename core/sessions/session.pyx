@@ -4,7 +4,6 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from rookery.core.permissions.rule_set cimport rule_set_release
 from rookery.core.sessions.aliases cimport aliases_take_back, aliases_use
 from rookery.core.sessions.drops cimport (
     DROP_NO_MEMORY, DROP_OVERFLOW, DROP_OVERFLOW_OLDEST, DROP_RETRIES_EXHAUSTED, DROP_TOO_LARGE, DropReason, drop_kept,
@@ -30,6 +29,7 @@ from rookery.core.sessions.outbox cimport (
     REFERENCE_SIZE, Outbox, outbox_commit, outbox_refer, outbox_reserve,
 )
 from rookery.core.sessions.quota cimport has_quota, session_measure
+from rookery.core.sessions.rights cimport session_drop_rules
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport TIMER_SESSION, Link, Session, Tenant, World
 from rookery.core.sessions.subscriptions cimport session_unsubscribe_all
@@ -115,7 +115,7 @@ cdef void session_end(Session *session) noexcept nogil:
     pointer_map_remove(&tenant.sessions, session.key_hash, session)
     world.session_count -= 1
     tenant.users -= 1
-    rule_set_release(session.rules)
+    session_drop_rules(session)
     free(session.attributes)
     free(session.key)
     free(session)

@@ -208,6 +208,8 @@ cdef struct Session:
     uint64_t dropped_messages    # messages that this session did not get
     RuleSet *rules               # what it may do, one reference; NULL = everything
     uint8_t unfit_names          # see Identity; of a session with rules
+    Session *previous_ruled      # in World.first_ruled, with rules
+    Session *next_ruled
     uint8_t unfit_names_at_front
     uint8_t *attributes          # JSON from the authenticator; owned; NULL = {}
     uint32_t attributes_size
@@ -330,6 +332,8 @@ cdef struct World:               # what sessions and tenants of one shard have i
     Session *last_written
     Tenant *first_retaining      # tenants with a retained tree, while there is a journal; likewise
     Tenant *last_retaining
+    Session *first_ruled         # sessions with rules, the newest first
+    Session *next_walked         # of them, by the walk that is under way; NULL = none is, or it is over
     NoticeBoard *notices         # NULL where nobody may ask: tests of single structures
     uint64_t next_serial         # steps by the number of shards, so that serials are unique in the process
     uint64_t publication_stamp   # grows with every publication

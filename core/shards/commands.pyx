@@ -10,7 +10,7 @@ from rookery.core.sessions.message cimport Publication, publication_end, publica
 from rookery.core.sessions.quota cimport has_quota, quota_make, quota_set_limits, session_measure
 from rookery.core.sessions.retain cimport RETAIN_NO_MEMORY, tenant_retain
 from rookery.core.sessions.session cimport session_find
-from rookery.core.sessions.state cimport RESOURCE_COUNT, Quota, Session, Tenant
+from rookery.core.sessions.state cimport RESOURCE_COUNT, Counters, Quota, Session, Tenant
 from rookery.core.shards.admission cimport (
     admission_admit, admission_refuse, session_key_hash,
 )
@@ -126,6 +126,17 @@ cdef void _set_permissions(Shard *shard, Command *command) noexcept nogil:
         permissions_set(shard, session, command)
 
 
+cdef void _add_counters(Event *event, const Counters *counters) noexcept nogil:
+    event.numbers[5] += counters.messages_received
+    event.numbers[6] += counters.messages_sent
+    event.numbers[7] += counters.messages_dropped
+    event.numbers[8] += counters.bytes_received
+    event.numbers[9] += counters.bytes_sent
+    event.numbers[11] += counters.actions_denied
+    event.numbers[12] += counters.connections_held
+    event.numbers[13] += counters.resources_throttled
+
+
 cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
     cdef Event *event = event_new(EVENT_STATISTICS, command.request, NULL, 0)
     cdef uint32_t cursor = 0
@@ -137,18 +148,12 @@ cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
     event.numbers[2] = shard.tenants.count
     event.numbers[3] = shard.world.subscription_count
     event.numbers[10] = shard.turns
+    _add_counters(event, &shard.departed.total)
     tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
     while tenant != NULL:
         if tenant.retained != NULL:
             event.numbers[4] += retained_count(tenant.retained)
-        event.numbers[5] += tenant.counters.messages_received
-        event.numbers[6] += tenant.counters.messages_sent
-        event.numbers[7] += tenant.counters.messages_dropped
-        event.numbers[8] += tenant.counters.bytes_received
-        event.numbers[9] += tenant.counters.bytes_sent
-        event.numbers[11] += tenant.counters.actions_denied
-        event.numbers[12] += tenant.counters.connections_held
-        event.numbers[13] += tenant.counters.resources_throttled
+        _add_counters(event, &tenant.counters)
         tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
     _reply(shard, event)
 
@@ -341,7 +346,7 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
     elif kind == COMMAND_SET_PERMISSIONS:
         _set_permissions(shard, command)
     elif kind == COMMAND_REPLACE_PERMISSIONS:
-        permissions_replace(shard, command)
+        permissions_replace(shard)
     elif kind == COMMAND_STATISTICS:
         _statistics(shard, command)
     elif kind == COMMAND_STOP:

@@ -1,16 +1,19 @@
 """See permissions.pxd."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from rookery.core.permissions.rule_set cimport (
     ACTION_SUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, RuleSet, rule_set_acquire, rule_set_current,
+    rule_set_is_replaced,
 )
 from rookery.core.sessions.notices cimport NOTICE_UNSUBSCRIBED
 from rookery.core.sessions.publish cimport forget_recent_topic
-from rookery.core.sessions.rights cimport session_drop_unreadable, session_may, session_set_rules
+from rookery.core.sessions.rights cimport (
+    rule_walk_begin, rule_walk_next, session_drop_unreadable, session_may, session_set_rules,
+)
 from rookery.core.sessions.session cimport session_pump
-from rookery.core.sessions.state cimport Session, Subscription, Tenant
+from rookery.core.sessions.state cimport Session, Subscription
 from rookery.core.sessions.subscriptions cimport (
     subscription_end, subscription_filter, subscription_lower_qos,
 )
@@ -18,7 +21,6 @@ from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.replays cimport replay_cancel
 from rookery.core.shards.state cimport Command, Shard
 from rookery.core.structures.bytes cimport Bytes
-from rookery.core.structures.pointer_map cimport pointer_map_each
 from rookery.core.topics.tree cimport NO_FILTER
 from rookery.core.wire.spec cimport REASON_NOT_AUTHORIZED
 
@@ -68,18 +70,27 @@ cdef void permissions_set(Shard *shard, Session *session, Command *command) noex
         session_pump(session)
 
 
-cdef void permissions_replace(Shard *shard, Command *command) noexcept nogil:
-    cdef uint32_t tenants = 0
-    cdef uint32_t sessions
-    cdef Tenant *tenant = <Tenant *> pointer_map_each(&shard.tenants, &tenants)
+cdef void permissions_replace(Shard *shard) noexcept nogil:
+    if shard.is_walking_rules:
+        shard.is_rule_walk_due = 1
+        return
+    shard.is_walking_rules = 1
+    rule_walk_begin(&shard.world)
+
+
+cdef void permissions_step(Shard *shard) noexcept nogil:
+    cdef uint32_t walked = 0
+    cdef uint64_t reviewed = 0
     cdef Session *session
-    while tenant != NULL:
-        sessions = 0
-        session = <Session *> pointer_map_each(&tenant.sessions, &sessions)
-        while session != NULL:
-            if session.rules == command.replaced_rules:
-                # The successor of the replaced set is there before this command is.
-                rule_set_acquire(session.rules)
-                permissions_put_in_force(shard, session, rule_set_current(session.rules))
-            session = <Session *> pointer_map_each(&tenant.sessions, &sessions)
-        tenant = <Tenant *> pointer_map_each(&shard.tenants, &tenants)
+    while walked < WALKED_PER_TURN and reviewed < REVIEWED_PER_TURN:
+        session = rule_walk_next(&shard.world)
+        if session == NULL:
+            shard.is_walking_rules = shard.is_rule_walk_due
+            shard.is_rule_walk_due = 0
+            rule_walk_begin(&shard.world)
+            return
+        walked += 1
+        if rule_set_is_replaced(session.rules):
+            reviewed += session.subscription_count + session.inbox.length
+            rule_set_acquire(session.rules)
+            permissions_put_in_force(shard, session, rule_set_current(session.rules))

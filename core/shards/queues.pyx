@@ -58,7 +58,6 @@ cdef Bytes command_string(const Command *command, uint32_t number) noexcept nogi
 cdef void command_free(Command *command) noexcept nogil:
     message_release(command.message)
     rule_set_release(command.rules)
-    rule_set_release(command.replaced_rules)
     free(command.quota_limits)
     free(command)
 

@@ -10,6 +10,7 @@ from rookery.core.sessions.outbox cimport pool_clear, pool_init
 from rookery.core.shards.admission cimport abandon_transfer
 from rookery.core.shards.checkpoint cimport checkpoint_clear
 from rookery.core.shards.connections cimport connection_drop
+from rookery.core.shards.departed cimport departed_clear
 from rookery.core.shards.errands cimport errand_discard, errands_clear
 from rookery.core.shards.listeners cimport adopt_nobody, listeners_clear
 from rookery.core.shards.mailbox cimport mail_free, mail_take_all
@@ -160,6 +161,7 @@ cdef void shard_free(Shard *shard) noexcept nogil:
         _discard_mail(shard, mail_take_all(shard))
         _discard_queues(shard)
         tenants_clear(shard)
+        departed_clear(&shard.departed)
         errands_clear(shard)
         listeners_clear(shard)
     for chunk in range(shard.chunk_count):

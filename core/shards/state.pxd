@@ -19,6 +19,7 @@ from rookery.core.sessions.notices cimport NoticeBoard
 from rookery.core.sessions.outbox cimport FlushList, SegmentPool
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Commitment, Journal, Link, Session, SharedTenant, Tenant, World
+from rookery.core.shards.departed cimport DepartedTenants
 from rookery.core.shards.sweeps cimport Sweep
 from rookery.core.streams.tls cimport Tls, TlsLibrary
 from rookery.core.streams.websocket cimport WebSocket
@@ -330,7 +331,6 @@ cdef struct Command:
     Message *message
     MemoryLink *memory
     RuleSet *rules             # with ADMIT, SET_PERMISSIONS; one reference; NULL = none
-    RuleSet *replaced_rules    # with REPLACE_PERMISSIONS; one reference
     uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
     Settings settings          # COMMAND_CONFIGURE
     uint64_t *quota_limits     # COMMAND_CONFIGURE: 2 * RESOURCE_COUNT, as for quota_set_limits; owned; NULL = none
@@ -514,6 +514,9 @@ cdef struct Shard:
     Connection *memory_connections  # looked at in every turn: tests and embedding have few
     Replay *replays
     Sweep *sweeps
+    uint8_t is_walking_rules   # see permissions.pxd
+    uint8_t is_rule_walk_due   # one more, when this one is over
+    DepartedTenants departed
     RemoteWalk *remote_walks
     uint64_t last_replay
     Listener *listeners

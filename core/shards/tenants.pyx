@@ -10,6 +10,7 @@ from rookery.core.sessions.retain cimport tenant_drop_retained
 from rookery.core.sessions.routes cimport routes_free
 from rookery.core.sessions.session cimport session_end
 from rookery.core.sessions.state cimport Membership, Quota, Session, SharedGroup, SharedTenant, Tenant
+from rookery.core.shards.departed cimport departed_keep, departed_take
 from rookery.core.shards.registry cimport registry_acquire, registry_find, registry_release
 from rookery.core.shards.state cimport Shard
 from rookery.core.structures.bytes cimport Bytes
@@ -47,6 +48,7 @@ cdef Tenant *_new(Shard *shard, SharedTenant *shared) noexcept nogil:
     tenant.shared = shared
     tenant.world = &shard.world
     tenant.settings = shard.universe.default_settings
+    departed_take(&shard.departed, shared, &tenant.counters)
     if shard.universe.default_quota_limits != NULL and not has_quota(tenant):
         # Limits of its own come later and replace these.
         quota = quota_make(shared)
@@ -108,6 +110,7 @@ cdef void _free(Shard *shard, Tenant *tenant) noexcept nogil:
     routes_free(&tenant.routes)
     pointer_map_free(&tenant.sessions)
     _free_groups(shard, tenant)
+    departed_keep(&shard.departed, tenant.shared, &tenant.counters)
     registry_release(&shard.universe.registry, shard.universe.reclaim, tenant.shared)
     free(tenant)
 

@@ -32,6 +32,7 @@ from rookery.core.shards.lifecycle cimport connection_lost, connection_timer_fir
 from rookery.core.shards.listeners cimport LISTENER_FIRST, listener_accept, listener_resume
 from rookery.core.shards.mailbox cimport mail_free, mail_hand_over, mail_take_all, shard_awake, shard_may_sleep
 from rookery.core.shards.pacing cimport pacing_timer_fired
+from rookery.core.shards.permissions cimport permissions_step
 from rookery.core.shards.publishing cimport publishing_take_mail
 from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.replays cimport replays_have_work, replays_step, replays_take_batch, replays_take_request
@@ -227,6 +228,8 @@ cdef bint _finish(Shard *shard) noexcept nogil:
         replays_step(shard)
     if shard.sweeps != NULL:
         sweeps_step(shard)
+    if shard.is_walking_rules:
+        permissions_step(shard)
     if shard.held != NULL:
         holding_step(shard)
     errands_send(shard)
@@ -244,6 +247,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
         shard.ready != NULL
         or replays_have_work(shard)
         or sweeps_have_work(shard)
+        or shard.is_walking_rules
         or shard.journal.batch.size > 0
         or checkpoint_has_work(shard)
     )

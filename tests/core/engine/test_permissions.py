@@ -12,6 +12,7 @@ from support.packets import (
     MQTT_3_1,
     MQTT_3_1_1,
     MQTT_5_0,
+    Disconnect,
     Puback,
     Publish,
     Will,
@@ -282,6 +283,33 @@ def test_replaced_rules_end_subscriptions_at_once(house: House, topic_filter: st
     session = house.broker.session("reader", user_id="limited")
     assert session is not None
     assert session.subscription_count == 1
+
+
+def test_many_subscriptions_are_reviewed_in_steps_while_clients_come_and_go(make_broker: MakeBroker) -> None:
+    house = House(make_broker)
+    broker = house.broker
+    old = house.give([allow("#")])
+    readers = [broker.connect(f"r{number}", username="limited", session_expiry_interval=0) for number in range(100)]
+    for reader in readers:
+        reader.subscribe(*(f"a/{number}" for number in range(99)), "b")
+    ended = broker.observe(NoticeKind.UNSUBSCRIBED)
+    middle, last = Permissions([allow("a/#"), allow("b")]), Permissions([allow("b")])
+    broker.engine.replace_permissions(old, middle)
+    broker.engine.replace_permissions(middle, last)
+    broker.engine.turn(0, broker.now_ms)
+    ended.extend(broker.engine.take_notices(0)[0])
+    assert 0 < len(ended) < 99 * 100
+    # Whoever the walk would come to next is among those that go.
+    for reader in readers[::2]:
+        reader.send_only(Disconnect())
+    broker.engine.turn(0, broker.now_ms)
+    final = Permissions([])
+    broker.engine.replace_permissions(last, final)
+    house.permissions["limited"] = final
+    late = broker.connect("late", username="limited")
+    assert late.subscribe("b").reason_codes == (NOT_AUTHORIZED,)
+    assert broker.count("subscriptions") == 0
+    assert broker.count("sessions") == 51
 
 
 def test_replaced_rules_hold_for_the_next_publication(house: House) -> None:
