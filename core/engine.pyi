@@ -10,6 +10,9 @@ from rookery.core.settings import TenantSettings
 class EngineBusy(Exception):
     """The command queue of a shard is full; nothing was done."""
 
+def check_message_user_properties(pairs: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError when Engine.admit does not take them as message_user_properties."""
+
 class Engine:
     def __init__(
         self, *, shard_count: int = 1, server_id: str = "", default_settings: TenantSettings | None = None
@@ -88,6 +91,7 @@ class Engine:
         authentication_data: bytes | None = None,
         permissions: Permissions | None = None,
         lifetime_ms: int = 0,
+        message_user_properties: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Let the client of a ConnectRequested in, also at the end of an exchange of AUTH packets.
 
@@ -95,7 +99,8 @@ class Engine:
         reason_string and user_properties when it wants problem information and takes packets of that size. Strings
         and data have 65535 bytes at most, user_properties 65536 in all. Raises ValueError beyond that, before
         anything is done; so do all methods below. permissions are what the session may do; None = everything.
-        After lifetime_ms the connection ends, for 5.0 with 0xa0; 0 = never.
+        After lifetime_ms the connection ends, for 5.0 with 0xa0; 0 = never. message_user_properties come behind those
+        of each message that the client publishes, its will included; 4096 bytes in all.
         """
 
     def refuse(

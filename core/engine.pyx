@@ -16,8 +16,8 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from rookery.core.border.arguments cimport (
-    acquire_rules, check_farewell, compile_quota, compile_settings, encode_data, encode_name, encode_text,
-    encode_user_properties, make_message, view,
+    acquire_rules, check_farewell, compile_quota, compile_settings, encode_additions, encode_data, encode_name,
+    encode_text, encode_user_properties, make_message, view,
 )
 from rookery.core.border.results cimport decode_event, decode_notice, decode_resources
 from rookery.core.log.batch cimport batch_init
@@ -35,11 +35,11 @@ from rookery.core.shards.registry cimport home_shard_of, registry_clear, registr
 from rookery.core.shards.restore cimport Restore, restore_apply, restore_clear, restore_end
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
-    ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_STRING_COUNT,
-    ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ADOPT_EARLY, ADOPT_PEER, ADOPT_STRING_COUNT, AUTH_DATA,
-    AUTH_REASON_STRING, AUTH_STRING_COUNT, AUTH_USER_PROPERTIES, COMMANDS_QUEUED, COMMAND_ADMIT, COMMAND_ADOPT,
-    COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM, COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL,
-    COMMAND_LINK, COMMAND_LISTEN,
+    ADMIT_ADDITIONS, ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION,
+    ADMIT_STRING_COUNT, ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ADOPT_EARLY, ADOPT_PEER,
+    ADOPT_STRING_COUNT, AUTH_DATA, AUTH_REASON_STRING, AUTH_STRING_COUNT, AUTH_USER_PROPERTIES, COMMANDS_QUEUED,
+    COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM, COMMAND_DISCONNECT,
+    COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN,
     COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
     COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
     COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
@@ -89,6 +89,10 @@ cdef void _wake(void *owner) noexcept nogil:
 
 class EngineBusy(Exception):
     """The command queue of a shard is full; nothing was done."""
+
+
+def check_message_user_properties(object pairs):
+    encode_additions(pairs)
 
 
 # A cycle that is collected must not take the fields away before __dealloc__ has read them.
@@ -371,7 +375,7 @@ cdef class Engine:
     def admit(
         self, uint64_t connection, *, str tenant_id, str user_id, bytes attributes=b"{}", str response_information="",
         str reason_string="", object user_properties=(), bytes authentication_data=None, Permissions permissions=None,
-        uint64_t lifetime_ms=0,
+        uint64_t lifetime_ms=0, object message_user_properties=(),
     ):
         cdef bytes tenant = encode_name(tenant_id, "tenant_id")
         cdef bytes user = encode_name(user_id, "user_id")
@@ -379,6 +383,7 @@ cdef class Engine:
         cdef bytes reason = encode_text(reason_string, "reason_string")
         cdef bytes properties = encode_user_properties(user_properties)
         cdef bytes data = encode_data(authentication_data, "authentication_data")
+        cdef bytes additions = encode_additions(message_user_properties)
         cdef Bytes strings[ADMIT_STRING_COUNT]
         cdef Command *command
         if not tenant:
@@ -391,6 +396,7 @@ cdef class Engine:
         strings[ADMIT_REASON_STRING] = view(reason)
         strings[ADMIT_USER_PROPERTIES] = view(properties)
         strings[ADMIT_AUTHENTICATION_DATA] = view(data)
+        strings[ADMIT_ADDITIONS] = view(additions)
         command = command_new(COMMAND_ADMIT, strings, ADMIT_STRING_COUNT)
         if command != NULL:
             command.flag = authentication_data is not None

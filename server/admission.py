@@ -203,6 +203,7 @@ class Admission:
                 authentication_data=decision.authentication_data,
                 permissions=self._permissions_of(request, decision),
                 lifetime_ms=decision.lifetime_ms(time.time()),
+                message_user_properties=decision.message_user_properties,
             )
             self.admitted_count += 1
         elif isinstance(decision, Refused):

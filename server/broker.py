@@ -303,6 +303,8 @@ class Broker:
                     background.start_soon(throttling.refresh, host.throttle_refresh_s)
                 if host.has_balancers:
                     doorkeepers.append(host.balance)
+                if host.has_customizers:
+                    doorkeepers.append(host.customize)
                 if self._rule_providers:
                     provided_rules = ProvidedPermissions(self._rule_providers, self._grants_on_error)
                     doorkeepers.append(provided_rules.admit)

@@ -17,6 +17,8 @@ cdef bytes encode_text(str text, str what)
 cdef bytes encode_data(bytes data, str what)
 # Pairs of strings as a packet has them.
 cdef bytes encode_user_properties(object pairs)
+# The same of those that are added to messages.
+cdef bytes encode_additions(object pairs)
 # One reference more; NULL for None.
 cdef RuleSet *acquire_rules(Permissions permissions) noexcept
 # The limits of a tenant's quota as quota_set_limits takes them, which the caller frees; NULL when there is none.

@@ -14,6 +14,7 @@ from rookery.core.wire.spec cimport PROPERTY_USER_PROPERTY
 cdef enum:
     _STRING_SIZE_MAXIMUM = 65535
     _USER_PROPERTIES_SIZE_MAXIMUM = 65536  # bytes of what the control plane may give a packet, encoded
+    _ADDITIONS_SIZE_MAXIMUM = 4096  # bytes of what it may give every message of a client
 
 
 cdef Bytes view(bytes data):
@@ -60,6 +61,13 @@ cdef bytes encode_user_properties(object pairs):
     if len(joined) > _USER_PROPERTIES_SIZE_MAXIMUM:
         raise ValueError(f"user_properties take {len(joined)} bytes, the limit is {_USER_PROPERTIES_SIZE_MAXIMUM}")
     return joined
+
+
+cdef bytes encode_additions(object pairs):
+    cdef bytes encoded = encode_user_properties(pairs)
+    if len(encoded) > _ADDITIONS_SIZE_MAXIMUM:
+        raise ValueError(f"message_user_properties take {len(encoded)} bytes, the limit is {_ADDITIONS_SIZE_MAXIMUM}")
+    return encoded
 
 
 cdef RuleSet *acquire_rules(Permissions permissions) noexcept:

@@ -37,14 +37,14 @@ from rookery.core.shards.protocol cimport is_server_topic
 from rookery.core.shards.permissions cimport permissions_put_in_force
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
-    ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION, ADMIT_TENANT_ID,
-    ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ATTACHED, AUTH_DUE, CONNECT_CLIENT_ID, CONNECT_DATA, CONNECT_HAS_DATA,
-    CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL, CONNECT_IS_CLEAN_START,
-    CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER, CONNECT_PROPERTIES,
-    CONNECT_STRING_COUNT, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
-    CONNECT_WILL_TOPIC, EVENT_CONNECT_REQUESTED, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
-    FAREWELL_USER_PROPERTIES, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command, Connection, Event, Mail,
-    Shard, Transfer,
+    ADMIT_ADDITIONS, ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION,
+    ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ATTACHED, AUTH_DUE, CONNECT_CLIENT_ID, CONNECT_DATA,
+    CONNECT_HAS_DATA, CONNECT_HAS_METHOD, CONNECT_HAS_PASSWORD, CONNECT_HAS_USERNAME, CONNECT_HAS_WILL,
+    CONNECT_IS_CLEAN_START, CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER,
+    CONNECT_PROPERTIES, CONNECT_STRING_COUNT, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION,
+    CONNECT_WILL_QOS_SHIFT, CONNECT_WILL_TOPIC, EVENT_CONNECT_REQUESTED, FAREWELL_REASON_STRING,
+    FAREWELL_SERVER_REFERENCE, FAREWELL_USER_PROPERTIES, MAIL_CONNECTION, PENDING_CONNECTS, VERDICT_DUE, Command,
+    Connection, Event, Mail, Shard, Transfer,
 )
 from rookery.core.shards.tenants cimport tenant_acquire
 from rookery.core.shards.transport cimport transport_close
@@ -55,6 +55,7 @@ from rookery.core.topics.names cimport TOPIC_OK, TopicError, check_topic, descri
 from rookery.core.wire.decode cimport decode_connect
 from rookery.core.wire.encode cimport OutgoingConnack, size_connack
 from rookery.core.wire.packets cimport ConnectPacket
+from rookery.core.wire.properties cimport add_part
 from rookery.core.wire.spec cimport (
     MQTT_3_1, MQTT_3_1_1, MQTT_5_0, REASON_CLIENT_IDENTIFIER_NOT_VALID, REASON_NOT_AUTHORIZED,
     REASON_PACKET_TOO_LARGE, REASON_PAYLOAD_FORMAT_INVALID, REASON_QOS_NOT_SUPPORTED,
@@ -400,12 +401,14 @@ cdef uint16_t _granted_keep_alive(const Settings *settings, const ConnectPacket 
     return settings.min_keep_alive_seconds
 
 
-cdef Message *_will_message(Session *session, ConnectPacket *packet) noexcept nogil:
+cdef Message *_will_message(Session *session, const Connection *connection, ConnectPacket *packet) noexcept nogil:
     cdef Publication publication
     memset(&publication, 0, sizeof(Publication))
     publication.topic = packet.will.topic
     publication.payload = packet.will.payload
     publication.forwarded = packet.will.forwarded
+    if connection.additions != NULL:
+        add_part(&publication.forwarded, connection.additions, connection.additions + connection.additions_size)
     publication.qos = packet.will.qos
     publication.retain = packet.will.retain
     publication.publisher = session.serial
@@ -420,6 +423,17 @@ cdef void _keep_identity(Session *session, Command *command, Connection *connect
     if session.attributes != NULL:
         memcpy(session.attributes, attributes.data, attributes.size)
         session.attributes_size = <uint32_t> attributes.size
+
+
+cdef void _keep_additions(Connection *connection, Command *command) noexcept nogil:
+    cdef Bytes additions = command_string(command, ADMIT_ADDITIONS)
+    if additions.size == 0:
+        return
+    # Without memory its messages go without.
+    connection.additions = <uint8_t *> malloc(additions.size)
+    if connection.additions != NULL:
+        memcpy(connection.additions, additions.data, additions.size)
+        connection.additions_size = <uint32_t> additions.size
 
 
 cdef Session *_take_over(
@@ -516,12 +530,12 @@ cdef void _comment(Connection *connection, const Command *command, OutgoingConna
     connack.user_properties = command_string(command, ADMIT_USER_PROPERTIES)
 
 
-cdef void _keep_will(Session *session, ConnectPacket *packet) noexcept nogil:
+cdef void _keep_will(Session *session, const Connection *connection, ConnectPacket *packet) noexcept nogil:
     # A will of the old connection that waits for its delay is cancelled [MQTT-3.1.3-9].
     message_release(session.will.message)
     memset(&session.will, 0, sizeof(session.will))
     if packet.has_will:
-        session.will.message = _will_message(session, packet)  # [MQTT-3.1.2-7]
+        session.will.message = _will_message(session, connection, packet)  # [MQTT-3.1.2-7]
         session.will.delay_interval = packet.will.will_delay_interval
         session.will.has_message_expiry = packet.will.has_message_expiry
         session.will.message_expiry_interval = packet.will.message_expiry_interval
@@ -610,6 +624,7 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
         connection_refuse(connection, packet.protocol_version, REASON_SERVER_UNAVAILABLE, NULL)
         return
     _keep_identity(session, command, connection)
+    _keep_additions(connection, command)
     rules = command.rules
     command.rules = NULL
     permissions_put_in_force(shard, session, rules)
@@ -617,7 +632,7 @@ cdef void _attach(Connection *connection, ConnectPacket *packet, Command *comman
     session.session_expiry_interval = session_expiry_interval
     session.is_persistent = session_expiry_interval != 0
     session.keep_alive = keep_alive
-    _keep_will(session, packet)
+    _keep_will(session, connection, packet)
     connection.state = ATTACHED
     shard.pending_connects -= 1
     connection.keep_alive = keep_alive

@@ -221,6 +221,8 @@ cdef void _forget_request(Connection *connection) noexcept nogil:
     connection.link.aliases = NULL
     free(connection.connect_body)
     connection.connect_body = NULL
+    free(connection.additions)
+    connection.additions = NULL
     free(connection.partial)
     connection.partial = NULL
     connection.partial_size = 0

@@ -62,6 +62,7 @@ from rookery.core.wire.packets cimport (
     AcknowledgementPacket, DisconnectPacket, Frame, PublishPacket, SubscribePacket, SubscriptionRequest,
     UnsubscribePacket,
 )
+from rookery.core.wire.properties cimport add_part
 from rookery.core.wire.spec cimport (
     MQTT_5_0, PACKET_AUTH, PACKET_DISCONNECT, PACKET_PINGREQ, PACKET_PUBACK, PACKET_PUBCOMP, PACKET_PUBLISH,
     PACKET_PUBREC, PACKET_PUBREL, PACKET_SUBACK, PACKET_SUBSCRIBE, PACKET_UNSUBACK, PACKET_UNSUBSCRIBE,
@@ -331,6 +332,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     publication.topic = packet.topic
     publication.payload = packet.payload
     publication.forwarded = packet.forwarded
+    if connection.additions != NULL:
+        add_part(&publication.forwarded, connection.additions, connection.additions + connection.additions_size)
     publication.expires_at_ms = NEVER
     if packet.has_message_expiry:
         publication.expires_at_ms = (

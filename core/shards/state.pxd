@@ -154,6 +154,8 @@ cdef struct Connection:
     uint16_t alias_count       # places in aliases
     uint16_t peer_size
     uint8_t *peer              # "host:port"; owned
+    uint8_t *additions         # user properties that each of its messages gets, encoded; owned; NULL = none
+    uint32_t additions_size
     MemoryLink *memory         # with TRANSPORT_MEMORY
     WebSocket *websocket       # NULL: bytes of MQTT are those of the socket, or of TLS; owned
     Tls *tls                   # NULL: what the socket carries is not encrypted; owned
@@ -302,7 +304,8 @@ cdef enum:                     # what COMMAND_ADMIT carries; flag: there is auth
     ADMIT_REASON_STRING = 4
     ADMIT_USER_PROPERTIES = 5  # encoded, as in a packet
     ADMIT_AUTHENTICATION_DATA = 6
-    ADMIT_STRING_COUNT = 7
+    ADMIT_ADDITIONS = 7        # user properties for the client's messages, encoded
+    ADMIT_STRING_COUNT = 8
 
 cdef enum:                     # what COMMAND_CHALLENGE and COMMAND_CONFIRM carry; flag: there is data
     AUTH_DATA = 0

@@ -16,14 +16,15 @@ cdef struct Frame:
 
 
 cdef enum:
-    FORWARDED_PARTS_MAXIMUM = 3
+    FORWARDED_PARTS_MAXIMUM = 4
 
 
 cdef struct ForwardedProperties:
     # Properties of a PUBLISH or Will that go to subscribers unaltered, in wire form and in their first order
     # [MQTT-3.3.2-4], [MQTT-3.3.2-15 to 20]: payload format, content type, response topic, correlation data and user
-    # properties. Topic Alias, Will Delay and Message Expiry Interval are cut out, which leaves at most three parts.
-    Bytes parts[3]
+    # properties. Topic Alias, Will Delay and Message Expiry Interval are cut out, which leaves at most three parts; the
+    # fourth is what the server adds, see Connection.additions.
+    Bytes parts[4]           # FORWARDED_PARTS_MAXIMUM
     uint32_t part_count
     uint32_t size            # bytes of all parts together
 

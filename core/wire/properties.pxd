@@ -60,6 +60,15 @@ cdef int walk_properties(
 cdef bint next_property(Bytes *rest, Property *item) noexcept nogil
 
 
+# Borrows the bytes from start to end, if there are any; at most FORWARDED_PARTS_MAXIMUM times.
+cdef inline void add_part(ForwardedProperties *forwarded, const uint8_t *start, const uint8_t *end) noexcept nogil:
+    if end > start:
+        forwarded.parts[forwarded.part_count].data = start
+        forwarded.parts[forwarded.part_count].size = end - start
+        forwarded.part_count += 1
+        forwarded.size += <uint32_t> (end - start)
+
+
 cdef inline bint has_property(const PropertyValues *values, uint8_t identifier) noexcept nogil:
     return (values.seen >> identifier) & 1
 

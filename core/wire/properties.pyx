@@ -155,14 +155,6 @@ cdef inline int take_value(
     return reason
 
 
-cdef inline void add_part(ForwardedProperties *forwarded, const uint8_t *start, const uint8_t *end) noexcept nogil:
-    if end > start:
-        forwarded.parts[forwarded.part_count].data = start
-        forwarded.parts[forwarded.part_count].size = end - start
-        forwarded.part_count += 1
-        forwarded.size += <uint32_t> (end - start)
-
-
 cdef int walk_properties(
         const uint8_t *data, Py_ssize_t size, uint16_t place, PropertyValues *values, ForwardedProperties *forwarded,
         const char **detail) noexcept nogil:

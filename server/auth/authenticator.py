@@ -29,6 +29,8 @@ class Admitted:
     attributes: Mapping[str, str] = field(default_factory=dict)  # shown beside the session: GET /session, events
     permissions: Permissions | None = None  # compiled once, shared by many; None = the permission source decides
     expires_at_s: float | None = None  # seconds of the epoch: the connection ends then; None = never
+    # Come behind those of each message that it publishes, its will included; 4096 bytes in all.
+    message_user_properties: UserProperties = ()
     # All below is told to clients of 5.0 only.
     response_information: str = ""  # to one that asks for it: where its response topics begin [MQTT5 3.2.2.3.15]
     reason_string: str = ""

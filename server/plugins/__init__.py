@@ -12,6 +12,7 @@ from .contracts import (
     ResourceThrottler,
     SettingProvider,
     SettingValues,
+    UserPropertiesCustomizer,
 )
 from .host import PluginHost, PluginState, open_plugins
 from .loading import PluginError
@@ -31,5 +32,6 @@ __all__ = [
     "ResourceThrottler",
     "SettingProvider",
     "SettingValues",
+    "UserPropertiesCustomizer",
     "open_plugins",
 ]

@@ -5,7 +5,7 @@ of, several at once if it likes. It may be an asynchronous context manager: it i
 left after the last. docs/plugins.md is the guide.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -89,6 +89,20 @@ class ClientBalancer(Protocol):
 
 
 @runtime_checkable
+class UserPropertiesCustomizer(Protocol):
+    """Adds user properties to what clients publish."""
+
+    async def customize_user_properties(self, client: Client) -> Iterable[tuple[str, str]]:
+        """Names and values that every message of this connection gets, its will included, behind its own.
+
+        Asked once for each client that was admitted, never for a message. They go to subscribers of 5.0, also when
+        the publisher is a client of 3.x. 4096 bytes in all, with those of other plugins. A call that fails, or gives
+        what cannot be sent, lets the client in without them.
+        """
+        ...
+
+
+@runtime_checkable
 class ResourceThrottler(Protocol):
     """Says which resources a tenant has no more of."""
 
@@ -109,5 +123,6 @@ POINTS: tuple[type, ...] = (
     SettingProvider,
     EventCollector,
     ClientBalancer,
+    UserPropertiesCustomizer,
     ResourceThrottler,
 )

@@ -3,19 +3,21 @@
 open_plugins -- one PluginLoop and Guard per section of the configuration
   |-- EventCollector: a task that brings it the events of its stream
   |-- ResourceThrottler: asked from time to time, see throttling.py
-  |-- SettingProvider, ClientBalancer, PermissionProvider: asked by admission, in the order of the configuration
+  |-- SettingProvider, ClientBalancer, PermissionProvider, UserPropertiesCustomizer: asked by admission, in the order of
+  |   the configuration
   |-- EnhancedAuthenticator: asked for clients whose CONNECT names one of its methods, see exchange.py
   `-- AuthProvider: found by its name by the chain of authenticators
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import trio
 
+from rookery.core.engine import check_message_user_properties
 from rookery.core.events import ConnectRequested
 from rookery.core.permissions.rule import Rule
 from rookery.core.quotas import ResourceState
@@ -35,6 +37,7 @@ from .contracts import (
     ResourceThrottler,
     SettingProvider,
     SettingValues,
+    UserPropertiesCustomizer,
 )
 from .exchange import GuardedEnhancedAuthenticator
 from .guard import Guard, PluginCounters, PluginFailed
@@ -77,6 +80,7 @@ class PluginHost:
         self._setting_providers = self._serving(SettingProvider)
         self._balancers = self._serving(ClientBalancer)
         self._permission_providers = self._serving(PermissionProvider)
+        self._customizers = self._serving(UserPropertiesCustomizer)
         self._throttlers = self._serving(ResourceThrottler)
         self.collectors = self._serving(EventCollector)
         self._streams: dict[str, EventStream] = {}
@@ -176,6 +180,25 @@ class PluginHost:
         return admitted
 
     @property
+    def has_customizers(self) -> bool:
+        return bool(self._customizers)
+
+    async def customize(self, request: ConnectRequested, admitted: Admitted) -> Decision:
+        """Add the user properties that customizers have for the messages of an admitted client."""
+        client = _client_of(request, admitted)
+        pairs = list(admitted.message_user_properties)
+        for plugin in self._customizers:
+            ask = partial(_customize, plugin.instance, client)
+            with suppress(PluginFailed):
+                pairs += await plugin.guard.call("UserPropertiesCustomizer", ask)
+        try:
+            check_message_user_properties(pairs)
+        except ValueError as error:
+            _log.warning("user_properties_unusable", tenant=client.tenant_id, user=client.user_id, reason=str(error))
+            return admitted
+        return replace(admitted, message_user_properties=tuple(pairs))
+
+    @property
     def has_permission_providers(self) -> bool:
         return bool(self._permission_providers)
 
@@ -227,6 +250,11 @@ class GuardedAuthenticator:
         ask = partial(self._plugin.instance.authenticate, request)
         decision: Decision = await self._plugin.guard.call("AuthProvider", ask)
         return decision
+
+
+async def _customize(customizer: UserPropertiesCustomizer, client: Client) -> list[tuple[str, str]]:
+    # Whatever it gives is looked at here, where a mistake is the plugin's.
+    return [(str(name), str(value)) for name, value in await customizer.customize_user_properties(client)]
 
 
 async def _collect_all(collector: EventCollector, events: Sequence[Event]) -> None:

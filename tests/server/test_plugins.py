@@ -105,6 +105,17 @@ class Balancer(Plugin):
         return None
 
 
+class Customizer(Plugin):
+    async def customize_user_properties(self, client: Client) -> list[tuple[str, str]]:
+        if client.user_id == "broken":
+            raise LookupError(client.user_id)
+        if client.user_id == "chatty":
+            return [("much", "x" * 5000)]
+        if client.user_id == "odd":
+            return [("half", "\ud800")]
+        return [("account", client.tenant_id), ("user", client.user_id)]
+
+
 class Doorman(Plugin):
     async def authenticate(self, request: ConnectRequested) -> Decision:
         self.note_thread()
@@ -413,3 +424,30 @@ async def test_plugin_whose_loop_has_ended_fails_at_once() -> None:
     assert await loop.stop(10)
     with pytest.raises(PluginFailed, match="raised PluginError"):
         await Guard(loop, timeout_s=10, breaker_s=10).call("point", Patient().work)
+
+
+# User properties of messages.
+
+
+async def test_messages_get_the_user_properties_of_all_customizers_behind_their_own() -> None:
+    sections = plugins(one="Customizer", two={"use": "Customizer", "options": {"name": "two"}})
+    async with (
+        broker_with(plugins=sections) as broker,
+        connect(broker, client_id="reader", username="acme/eve") as reader,
+        connect(broker, client_id="writer", username="acme/bob") as writer,
+    ):
+        await reader.subscribe("#")
+        await writer.publish("a", b"x", user_properties=(("account", "mine"),))
+        added = (("account", "acme"), ("user", "bob"))
+        assert (await reader.receive_message()).user_properties == (("account", "mine"), *added, *added)
+
+
+@pytest.mark.parametrize("user_id", ["broken", "chatty", "odd"])
+async def test_customizer_that_fails_or_gives_what_cannot_be_sent_leaves_messages_as_they_are(user_id: str) -> None:
+    async with (
+        broker_with(plugins=plugins(it="Customizer")) as broker,
+        connect(broker, client_id="c", username=f"acme/{user_id}") as client,
+    ):
+        await client.subscribe("#")
+        await client.publish("a", b"x")
+        assert (await client.receive_message()).user_properties == ()
