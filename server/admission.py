@@ -33,9 +33,11 @@ from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
 from .permissions import PermissionSource
 
+OWN_USERS = "$plugin/"  # What user ids of the broker's own connections begin with, and nobody else's.
 RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard, within a millisecond.
 
 _BAD_METHOD = Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, "this authentication method is not offered")
+_RESERVED = Refused(ReasonCode.NOT_AUTHORIZED, "this user is the broker's own")
 _NO_ATTRIBUTES = b"{}"
 
 _log = get_logger(__name__)
@@ -110,6 +112,10 @@ class Admission:
         self.in_work_count += 1
         nursery.start_soon(self._decide_later, request, decision)
 
+    async def welcome(self, request: ConnectRequested, admitted: Admitted) -> None:
+        """Let in a connection of the broker's own."""
+        await self._tell(request, admitted, is_own=True)
+
     async def _handle_enhanced(self, request: ConnectRequested, method: str, nursery: trio.Nursery) -> None:
         if not self.exchanges.offers(method):
             await self._tell(request, _BAD_METHOD)  # [MQTT-4.12.0-1]
@@ -168,10 +174,10 @@ class Admission:
             decision = await keeper(request, decision)
         return decision
 
-    async def _tell(self, request: ConnectRequested, decision: Decision) -> None:
+    async def _tell(self, request: ConnectRequested, decision: Decision, *, is_own: bool = False) -> None:
         while True:
             try:
-                self._send(request, decision)
+                self._send(request, decision if is_own else self._hold_back(request, decision), is_own)
                 return
             except EngineBusy:
                 await trio.sleep(RETRY_S)
@@ -183,13 +189,15 @@ class Admission:
                 # Names that the core does not take (too long, not text), or something that is no decision.
                 decision = self._fail(request, "decision_unusable")
 
-    def _send(self, request: ConnectRequested, decision: Decision) -> None:
-        if (
-            isinstance(decision, Admitted)
-            and self._bans is not None
-            and self._bans.holds_for(decision, request.client_id)
-        ):
-            decision = BANNED
+    def _hold_back(self, request: ConnectRequested, decision: Decision) -> Decision:
+        if isinstance(decision, Admitted):
+            if decision.user_id.startswith(OWN_USERS):
+                return _RESERVED
+            if self._bans is not None and self._bans.holds_for(decision, request.client_id):
+                return BANNED
+        return decision
+
+    def _send(self, request: ConnectRequested, decision: Decision, is_own: bool) -> None:
         if isinstance(decision, Admitted):
             attributes = json.dumps(dict(decision.attributes)).encode() if decision.attributes else _NO_ATTRIBUTES
             self._engine.admit(
@@ -201,7 +209,7 @@ class Admission:
                 reason_string=decision.reason_string,
                 user_properties=decision.user_properties,
                 authentication_data=decision.authentication_data,
-                permissions=self._permissions_of(request, decision),
+                permissions=None if is_own else self._permissions_of(request, decision),
                 lifetime_ms=decision.lifetime_ms(time.time()),
                 message_user_properties=decision.message_user_properties,
             )

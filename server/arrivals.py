@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from rookery.core.events import ConnectRequested
 
+from .auth.authenticator import Admitted
+
 
 @dataclass(slots=True)
 class Arrival:
@@ -17,6 +19,7 @@ class Arrival:
     certificate: bytes | None = None  # DER of the client's, until its CONNECT was asked about
     certificate_name: str | None = None  # the common name of one, which a proxy has told
     leave: Callable[[], None] | None = None  # called once when it closes
+    admitted: Admitted | None = None  # it is the broker's own, and let in as this without being asked
 
 
 class Arrivals:
@@ -42,6 +45,11 @@ class Arrivals:
             return request
         certificate, arrival.certificate = arrival.certificate, None
         return replace(request, certificate=certificate, certificate_name=arrival.certificate_name)
+
+    def insider(self, request: ConnectRequested) -> Admitted | None:
+        """As whom the connection is let in when it is the broker's own; None: it is a client's."""
+        arrival = self._arrivals.get(request.ticket)
+        return None if arrival is None else arrival.admitted
 
     def close(self, ticket: int) -> None:
         """The connection is gone."""

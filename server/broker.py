@@ -40,7 +40,7 @@ from rookery.core.topics.names import TopicRules
 
 from .activation import PassedSockets
 from .address import Address
-from .admission import RETRY_S, Admission, Doorkeeper
+from .admission import OWN_USERS, RETRY_S, Admission, Doorkeeper
 from .arrivals import Arrival, Arrivals
 from .auth.accounts import Accounts
 from .auth.authenticator import Admitted, Authenticator, EnhancedAuthenticator
@@ -61,6 +61,7 @@ from .nurseries import only_error
 from .permissions import PersistentRules, RulePermissions, open_permissions
 from .permissions.providers import ProvidedPermissions
 from .plugins.host import PluginHost, open_plugins
+from .plugins.sub_brokers import SubBrokers
 from .plugins.tenant_settings import ProvidedSettings
 from .plugins.throttling import Throttling
 from .replies import Answer, Replies
@@ -309,6 +310,9 @@ class Broker:
                     provided_rules = ProvidedPermissions(self._rule_providers, self._grants_on_error)
                     doorkeepers.append(provided_rules.admit)
                 self.admission.doorkeepers = tuple(doorkeepers)
+                sub_brokers = SubBrokers(self._connect_inside)
+                for plugin in host.sub_brokers:
+                    background.start_soon(sub_brokers.serve, plugin, host.deliveries[plugin.name])
                 async with trio.open_nursery() as collecting:
                     for collector in host.collectors:
                         await collecting.start(host.collect, collector, self.events)
@@ -316,6 +320,21 @@ class Broker:
                     await self._shards_ended.wait()
                     scope.deadline = trio.current_time() + COLLECT_LAST_S
                 background.cancel_scope.cancel()
+
+    def _connect_inside(self, tenant_id: str, plugin_name: str) -> socket.socket:
+        """One end of a connection whose other end a shard serves as the plugin's. Raises EngineBusy, OSError."""
+        end, other_end = socket.socketpair()
+        other_end.setblocking(False)
+        ticket = self.arrivals.add(Arrival(admitted=Admitted(tenant_id, f"{OWN_USERS}{plugin_name}")))
+        try:
+            self._engine.adopt(other_end.fileno(), peer=f"plugin:{plugin_name}", ticket=ticket)
+        except BaseException:
+            self.arrivals.close(ticket)
+            end.close()
+            other_end.close()
+            raise
+        other_end.detach()
+        return end
 
     # The life of the shards.
 
@@ -384,7 +403,11 @@ class Broker:
                 if isinstance(event, Reply):
                     self._replies.resolve(event)
                 elif isinstance(event, ConnectRequested):
-                    await self.admission.handle(self.arrivals.complete(event), decisions)
+                    admitted = self.arrivals.insider(event)
+                    if admitted is not None:
+                        await self.admission.welcome(event, admitted)
+                    else:
+                        await self.admission.handle(self.arrivals.complete(event), decisions)
                 elif isinstance(event, ConnectionClosed):
                     self.arrivals.close(event.ticket)
                 elif isinstance(event, AuthReceived):

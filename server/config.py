@@ -436,7 +436,7 @@ class PluginSection(Section):
     timeout_s: float = Field(default=5.0, gt=0, description="for one call; none in time has failed")
     breaker_s: float = Field(default=10.0, gt=0, description="it is not called for so long after 5 failures in a row")
     refresh_s: float = Field(
-        default=60.0, gt=0, description="how often settings and throttled resources are asked for again"
+        default=60.0, gt=0, description="how often settings, throttled resources and interests are asked for again"
     )
     events_limit: int = Field(default=10_000, ge=1, description="events that may wait for it; more are lost")
     options: dict[str, Any] = Field(default_factory=dict, description="what it is made with: keyword arguments")

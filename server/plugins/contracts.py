@@ -11,7 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from rookery.core.permissions.rule import Rule
 from rookery.core.quotas import ResourceState
-from rookery.server.auth.authenticator import Authenticator, EnhancedAuthenticator
+from rookery.core.wire.spec import QoS
+from rookery.server.auth.authenticator import Authenticator, EnhancedAuthenticator, UserProperties
 from rookery.server.events import Event
 
 SettingValues = Mapping[str, bool | int | str]  # by BifroMQ's names, as in the configuration
@@ -38,6 +39,50 @@ class Redirect:
 
     server_reference: str = ""  # told to 5.0 clients; empty = they have to know
     is_permanent: bool = False  # 0x9D Server moved, else 0x9C Use another server
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """Messages that a SubBroker wants."""
+
+    tenant_id: str
+    topic_filter: str  # with wildcards if it likes; also $share/{name}/{filter}
+    qos: QoS = QoS.AT_MOST_ONCE  # 0, or 1: what it takes is acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message for a SubBroker, as a client of 5.0 would get it."""
+
+    tenant_id: str
+    topic: str
+    payload: bytes
+    qos: QoS  # 0 or 1: the lower one of publication and interest
+    retain: bool  # as it was published
+    is_repeated: bool  # it may have come before
+    message_expiry_interval: int | None  # seconds that are left; None = no end
+    is_text: bool  # the publisher says that the payload is UTF-8
+    content_type: str | None
+    response_topic: str | None
+    correlation_data: bytes | None
+    user_properties: UserProperties
+
+
+@runtime_checkable
+class SubBroker(Protocol):
+    """Takes messages to something that is no MQTT client: a queue, a database, a file."""
+
+    async def interests(self) -> Collection[Interest]:
+        """All messages that it wants. Asked at the start and every refresh_s; a call that fails changes nothing."""
+        ...
+
+    async def deliver(self, messages: Sequence[Delivered]) -> None:
+        """1 to 256 messages of one tenant, in order. Calls for several tenants may be in work at once.
+
+        When it returns, messages of QoS 1 are acknowledged. When it raises or takes longer than timeout_s, they are
+        brought again after a pause, and those of QoS 0 are lost; nothing else of the tenant comes meanwhile.
+        """
+        ...
 
 
 @runtime_checkable
@@ -125,4 +170,5 @@ POINTS: tuple[type, ...] = (
     ClientBalancer,
     UserPropertiesCustomizer,
     ResourceThrottler,
+    SubBroker,
 )

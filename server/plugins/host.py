@@ -2,6 +2,7 @@
 
 open_plugins -- one PluginLoop and Guard per section of the configuration
   |-- EventCollector: a task that brings it the events of its stream
+  |-- SubBroker: a courier for each tenant that it is interested in, see sub_brokers.py
   |-- ResourceThrottler: asked from time to time, see throttling.py
   |-- SettingProvider, ClientBalancer, PermissionProvider, UserPropertiesCustomizer: asked by admission, in the order of
   |   the configuration
@@ -37,8 +38,10 @@ from .contracts import (
     ResourceThrottler,
     SettingProvider,
     SettingValues,
+    SubBroker,
     UserPropertiesCustomizer,
 )
+from .courier import DeliveryCounters
 from .exchange import GuardedEnhancedAuthenticator
 from .guard import Guard, PluginCounters, PluginFailed
 from .loading import PluginError, find_factory, make_plugin
@@ -70,6 +73,7 @@ class PluginState:
     is_open: bool  # the breaker: it is not called at present
     counters: PluginCounters
     events_dropped: int  # that waited in vain for its collector
+    deliveries: DeliveryCounters | None = None  # of a SubBroker
 
 
 class PluginHost:
@@ -83,6 +87,8 @@ class PluginHost:
         self._customizers = self._serving(UserPropertiesCustomizer)
         self._throttlers = self._serving(ResourceThrottler)
         self.collectors = self._serving(EventCollector)
+        self.sub_brokers = self._serving(SubBroker)
+        self.deliveries = {plugin.name: DeliveryCounters() for plugin in self.sub_brokers}
         self._streams: dict[str, EventStream] = {}
 
     def _serving(self, point: type) -> tuple[Plugin, ...]:
@@ -98,6 +104,7 @@ class PluginHost:
                 plugin.guard.is_open,
                 plugin.guard.counters,
                 self._streams[plugin.name].dropped if plugin.name in self._streams else 0,
+                self.deliveries.get(plugin.name),
             )
             for plugin in self.plugins
         )

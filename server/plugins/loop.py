@@ -10,9 +10,10 @@ end. A call costs two wake-ups, some 100 us. What a plugin awaits must be trio's
 is reached by trio.to_thread as in any trio program.
 """
 
+import math
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -31,8 +32,9 @@ class PluginTimeout(Exception):
 class _Call(Generic[_Result]):
     """One call on its way to the plugin's loop and back."""
 
-    def __init__(self, work: Callable[[], Awaitable[_Result]]) -> None:
+    def __init__(self, work: Callable[[], Awaitable[_Result]], *, takes_place: bool = True) -> None:
         self.work = work
+        self.takes_place = takes_place  # among CALLS_IN_WORK
         self.scope = trio.CancelScope()
         self.done = trio.Event()  # of the caller's loop
         self.error: BaseException | None = None
@@ -74,7 +76,13 @@ class PluginLoop:
 
         Cancelled together with the caller, also when the time is up.
         """
-        call = _Call(work)
+        return await self._await(_Call(work), timeout_s)
+
+    async def host(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        """The same for work that has no end, and takes no place of those that calls wait for."""
+        return await self._await(_Call(work, takes_place=False), math.inf)
+
+    async def _await(self, call: _Call[_Result], timeout_s: float) -> _Result:
         if not self._soon(self._begin, call):
             raise PluginError(f"plugin {self.name!r} has ended")
         try:
@@ -137,7 +145,7 @@ class PluginLoop:
         assert self._places is not None
         try:
             with call.scope:
-                async with self._places:
+                async with self._places if call.takes_place else nullcontext():
                     call.result = await call.work()
         except Exception as error:  # also what its own nurseries raised
             call.error = error

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -97,4 +99,33 @@ async def test_tenant_plans_without_their_file_keep_the_broker_from_starting(tmp
     section = {"use": "tenant_plans:TenantPlans", "options": {"file": str(tmp_path / "none.toml"), "region": "eu"}}
     with pytest.raises(Exception, match=r"cannot be made: FileNotFoundError.*none\.toml"):
         async with broker_with(plugins={"plans": section}):
+            pytest.fail("it started")
+
+
+async def test_message_archive_writes_what_is_published(tmp_path: Path) -> None:
+    file = tmp_path / "messages.db"
+    options = {"file": str(file), "topics": {"acme": ["meters/+/reading"]}}
+    section = {"use": "message_archive:MessageArchive", "options": options}
+
+    def rows() -> list[Any]:
+        with closing(sqlite3.connect(file)) as database:
+            return database.execute("SELECT tenant, topic, payload FROM message ORDER BY rowid").fetchall()
+
+    async with (
+        broker_with(plugins={"archive": section}) as broker,
+        connect(broker, client_id="meter", username="acme/meter") as meter,
+    ):
+        with trio.fail_after(DEADLINE_S):
+            while not rows():
+                await meter.publish("meters/7/reading", b"42", qos=1)
+        await meter.publish("meters/7/error", b"none", qos=1)
+        await meter.publish("meters/8/reading", b"43", qos=1)
+        await eventually(lambda: ("acme", "meters/8/reading", b"43") in rows())
+    assert {row[1] for row in rows()} == {"meters/7/reading", "meters/8/reading"}
+
+
+async def test_message_archive_that_cannot_be_written_keeps_the_broker_from_starting(tmp_path: Path) -> None:
+    section = {"use": "message_archive:MessageArchive", "options": {"file": str(tmp_path / "no" / "f"), "topics": {}}}
+    with pytest.raises(Exception, match="cannot be made: OperationalError: unable to open database file"):
+        async with broker_with(plugins={"archive": section}):
             pytest.fail("it started")
