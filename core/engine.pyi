@@ -3,6 +3,7 @@ from collections.abc import Iterable
 from rookery.core.events import Event
 from rookery.core.log.durable_log import DurableLog
 from rookery.core.notices import Notice, NoticeKind
+from rookery.core.pages import TenantUsage
 from rookery.core.permissions.rule_set import Permissions
 from rookery.core.quotas import ResourceState
 from rookery.core.settings import TenantSettings
@@ -240,6 +241,87 @@ class Engine:
 
         The reply is their number.
         """
+
+    # Lists. place is where a page begins: Page.place or Page.following of the one before; limit is rows, 1000 at most. A page may be
+    # short, even empty, and have one that follows. The reply of each is a Page.
+
+    def list_tenants(self, place: int = 0, limit: int = 100) -> tuple[list[TenantUsage], int]:
+        """Tenants that some shard knows, about limit of them, and the place of the next page, 0 behind the last."""
+
+    def tell_tenants(self, request: int, shard: int, *, tenant_ids: Iterable[str]) -> None:
+        """What one shard counted: TenantFigures of all tenants together, then of each of these, in order."""
+
+    def list_sessions(
+        self,
+        request: int,
+        shard: int,
+        *,
+        tenant_id: str,
+        user_id: str = "",
+        online_only: bool = False,
+        place: bytes = b"",
+        limit: int = 100,
+    ) -> None:
+        """SessionState rows of one shard, in no order; user_id: of this user only."""
+
+    def look_at_session(self, request: int, *, tenant_id: str, user_id: str, client_id: str) -> None:
+        """One SessionState, or none."""
+
+    def list_subscriptions(
+        self, request: int, shard: int, *, tenant_id: str, user_id: str = "", place: bytes = b"", limit: int = 100
+    ) -> None:
+        """SubscriptionState rows of one shard, in no order; user_id: of this user only."""
+
+    def list_session_subscriptions(
+        self, request: int, *, tenant_id: str, user_id: str, client_id: str, place: int = 0, limit: int = 100
+    ) -> None:
+        """SubscriptionState rows of one session."""
+
+    def list_inbox(
+        self,
+        request: int,
+        *,
+        tenant_id: str,
+        user_id: str,
+        client_id: str,
+        place: int = 0,
+        limit: int = 100,
+        payload_limit: int = 0,
+    ) -> None:
+        """StoredMessage rows of one session, the oldest first, with payload_limit bytes of each payload at most.
+
+        place counts from the oldest: what is delivered meanwhile moves it.
+        """
+
+    def list_inflight(
+        self, request: int, *, tenant_id: str, user_id: str, client_id: str, limit: int = 100
+    ) -> None:
+        """InflightMessage rows of one session, the oldest first; there is no further page."""
+
+    def list_retained(
+        self,
+        request: int,
+        *,
+        tenant_id: str,
+        topic_filter: str = "#",
+        place: bytes = b"",
+        limit: int = 100,
+        payload_limit: int = 0,
+    ) -> None:
+        """StoredMessage rows of a checked topic filter, with payload_limit bytes of each payload at most."""
+
+    def list_matches(
+        self,
+        request: int,
+        shard: int,
+        *,
+        tenant_id: str,
+        topic: str,
+        user_id: str = "",
+        client_id: str = "",
+        limit: int = 100,
+    ) -> None:
+        """MatchingFilter rows of one shard for a checked topic; with the verdicts about the session, if it is here."""
 
     def statistics(self, request: int, shard: int) -> None: ...
     def connect_memory(self, shard: int = 0) -> int: ...

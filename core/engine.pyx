@@ -7,6 +7,7 @@ the shard has stopped.
 
 import itertools
 import os
+import sys
 import time
 
 cimport cython
@@ -19,6 +20,7 @@ from rookery.core.border.arguments cimport (
     acquire_rules, check_farewell, compile_quota, compile_settings, encode_additions, encode_data, encode_name,
     encode_text, encode_user_properties, make_message, view,
 )
+from rookery.core.border.pages cimport decode_tenants
 from rookery.core.border.results cimport decode_event, decode_notice, decode_resources
 from rookery.core.log.batch cimport batch_init
 from rookery.core.log.durable_log cimport DurableLog
@@ -28,10 +30,11 @@ from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
 from rookery.core.shards.admission cimport owner_shard, session_key_hash
 from rookery.core.shards.mailbox cimport shard_wake
+from rookery.core.shards.pages cimport PAGE_ONE_SESSION, PAGE_ONLINE_ONLY, PAGE_STRING_COUNT
 from rookery.core.shards.queues cimport (
     command_free, command_new, command_put, event_take_all,
 )
-from rookery.core.shards.registry cimport home_shard_of, registry_clear, registry_init, registry_tell
+from rookery.core.shards.registry cimport home_shard_of, registry_clear, registry_init, registry_list, registry_tell
 from rookery.core.shards.restore cimport Restore, restore_apply, restore_clear, restore_end
 from rookery.core.shards.shard cimport shard_free, shard_new
 from rookery.core.shards.state cimport (
@@ -39,12 +42,13 @@ from rookery.core.shards.state cimport (
     ADMIT_STRING_COUNT, ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ADOPT_EARLY, ADOPT_PEER,
     ADOPT_STRING_COUNT, AUTH_DATA, AUTH_REASON_STRING, AUTH_STRING_COUNT, AUTH_USER_PROPERTIES, COMMANDS_QUEUED,
     COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM, COMMAND_DISCONNECT,
-    COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN,
-    COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
-    COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
-    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
-    FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT, FAREWELL_USER_PROPERTIES, Command, Event,
-    MemoryLink, Shard, Universe,
+    COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_LIST_INBOX, COMMAND_LIST_INFLIGHT,
+    COMMAND_LIST_MATCHES, COMMAND_LIST_RETAINED, COMMAND_LIST_SESSIONS, COMMAND_LIST_SUBSCRIPTIONS, COMMAND_OBSERVE,
+    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS,
+    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS,
+    COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
+    FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT, FAREWELL_USER_PROPERTIES, Command,
+    Event, MemoryLink, Shard, Universe,
 )
 from rookery.core.shards.transport cimport memory_link_new, memory_link_release
 from rookery.core.streams.tls cimport TlsLibrary
@@ -53,6 +57,7 @@ from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport hash_bytes
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
 from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
+from rookery.core.structures.rows cimport Rows, rows_free
 
 from rookery.core.log.errors import LogError
 from rookery.core.notices import NoticeKind
@@ -672,6 +677,117 @@ cdef class Engine:
         """The shard of the session of tenant, user and client identifier. The engine is open."""
         cdef Shard *any_shard = self._universe.shards[0]
         return owner_shard(any_shard, session_key[0], session_key_hash(any_shard, session_key[1], session_key[2]))
+
+    # Lists
+
+    cdef int _ask_page(
+        self, uint64_t request, uint32_t shard, uint8_t kind, tuple texts, uint64_t place=0, uint32_t limit=0,
+        uint8_t flag=0, int payload_limit=0,
+    ) except -1:
+        """texts are bytes, as PAGE_TENANT_ID and so on say."""
+        cdef Bytes strings[PAGE_STRING_COUNT]
+        cdef uint32_t index
+        cdef Command *command
+        self._shard(shard)
+        memset(strings, 0, sizeof(strings))
+        for index in range(<uint32_t> len(texts)):
+            strings[index] = view(texts[index])
+        command = command_new(kind, strings, PAGE_STRING_COUNT)
+        if command != NULL:
+            command.request = request
+            command.flag = flag
+            command.number = place
+            command.listener_id = limit
+            command.descriptor = payload_limit
+        self._put(shard, command)
+        return 0
+
+    cdef int _ask_session_page(
+        self, uint64_t request, uint8_t kind, tuple key, uint64_t place=0, uint32_t limit=1, int payload_limit=0
+    ) except -1:
+        cdef tuple texts = tuple([encode_name(text, "text") for text in key])
+        cdef Bytes strings[3]
+        cdef uint32_t index
+        self._shard(0)
+        for index in range(3):
+            strings[index] = view(texts[index])
+        return self._ask_page(
+            request, self._owner(strings), kind, texts, place, limit, PAGE_ONE_SESSION, payload_limit)
+
+    def list_tenants(self, uint32_t place=0, uint32_t limit=100):
+        cdef Rows rows
+        self._shard(0)
+        memset(&rows, 0, sizeof(rows))
+        registry_list(&self._universe.registry, &place, limit, &rows)
+        try:
+            if rows.has_failed:
+                raise MemoryError
+            return decode_tenants(&rows), place
+        finally:
+            rows_free(&rows)
+
+    def tell_tenants(self, uint64_t request, uint32_t shard, *, object tenant_ids):
+        encoded = [encode_name(tenant_id, "tenant_id") for tenant_id in tenant_ids]
+        packed = b"".join([len(tenant_id).to_bytes(4, sys.byteorder) + tenant_id for tenant_id in encoded])
+        self._ask_page(request, shard, COMMAND_TELL_TENANTS, (packed,))
+
+    def list_sessions(
+        self, uint64_t request, uint32_t shard, *, str tenant_id, str user_id="", bint online_only=False,
+        bytes place=b"", uint32_t limit=100,
+    ):
+        self._ask_page(
+            request, shard, COMMAND_LIST_SESSIONS,
+            (encode_name(tenant_id, "tenant_id"), encode_name(user_id, "user_id"), b"", b"", place), 0, limit,
+            PAGE_ONLINE_ONLY if online_only else 0)
+
+    def look_at_session(self, uint64_t request, *, str tenant_id, str user_id, str client_id):
+        self._ask_session_page(request, COMMAND_LIST_SESSIONS, (tenant_id, user_id, client_id))
+
+    def list_subscriptions(
+        self, uint64_t request, uint32_t shard, *, str tenant_id, str user_id="", bytes place=b"", uint32_t limit=100,
+    ):
+        self._ask_page(
+            request, shard, COMMAND_LIST_SUBSCRIPTIONS,
+            (encode_name(tenant_id, "tenant_id"), encode_name(user_id, "user_id"), b"", b"", place), 0, limit)
+
+    def list_session_subscriptions(
+        self, uint64_t request, *, str tenant_id, str user_id, str client_id, uint64_t place=0, uint32_t limit=100,
+    ):
+        self._ask_session_page(
+            request, COMMAND_LIST_SUBSCRIPTIONS, (tenant_id, user_id, client_id), place, limit)
+
+    def list_inbox(
+        self, uint64_t request, *, str tenant_id, str user_id, str client_id, uint64_t place=0, uint32_t limit=100,
+        int payload_limit=0,
+    ):
+        self._ask_session_page(
+            request, COMMAND_LIST_INBOX, (tenant_id, user_id, client_id), place, limit, payload_limit)
+
+    def list_inflight(self, uint64_t request, *, str tenant_id, str user_id, str client_id, uint32_t limit=100):
+        self._ask_session_page(request, COMMAND_LIST_INFLIGHT, (tenant_id, user_id, client_id), 0, limit)
+
+    def list_retained(
+        self, uint64_t request, *, str tenant_id, str topic_filter="#", bytes place=b"", uint32_t limit=100,
+        int payload_limit=0,
+    ):
+        cdef bytes tenant = encode_name(tenant_id, "tenant_id")
+        cdef Bytes name = view(tenant)
+        self._shard(0)
+        self._ask_page(
+            request, home_shard_of(hash_bytes(&self._universe.key, name.data, name.size), self.shard_count),
+            COMMAND_LIST_RETAINED, (tenant, b"", b"", encode_name(topic_filter, "topic_filter"), place), 0, limit, 0,
+            payload_limit)
+
+    def list_matches(
+        self, uint64_t request, uint32_t shard, *, str tenant_id, str topic, str user_id="", str client_id="",
+        uint32_t limit=100,
+    ):
+        self._ask_page(
+            request, shard, COMMAND_LIST_MATCHES,
+            (
+                encode_name(tenant_id, "tenant_id"), encode_name(user_id, "user_id"),
+                encode_name(client_id, "client_id"), encode_name(topic, "topic"),
+            ), 0, limit, PAGE_ONE_SESSION)
 
     def statistics(self, uint64_t request, uint32_t shard):
         cdef Command *command

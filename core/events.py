@@ -6,6 +6,8 @@ Engine.take_events returns them in the order in which the shard raised them.
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from .pages import Page
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequested:
@@ -151,7 +153,7 @@ class Reply:
     """The answer to the command that carried request; value is None where there is nothing to tell."""
 
     request: int
-    value: PublishOutcome | SessionInfo | ShardStatistics | int | None = None
+    value: PublishOutcome | SessionInfo | ShardStatistics | Page | int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from itertools import count
 import trio
 
 from rookery.core.events import PublishOutcome, Reply, SessionInfo, ShardStatistics
+from rookery.core.pages import Page
 
-Answer = PublishOutcome | SessionInfo | ShardStatistics | int | None
+Answer = PublishOutcome | SessionInfo | ShardStatistics | Page | int | None
 
 
 class PendingReply:

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from rookery.core.border.pages cimport decode_page
 from rookery.core.sessions.notices cimport Notice, notice_string
 from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
 from rookery.core.shards.queues cimport event_string
@@ -10,7 +11,7 @@ from rookery.core.shards.state cimport (
     CONNECT_HAS_WILL, CONNECT_IS_CLEAN_START, CONNECT_IS_WILL_RETAINED, CONNECT_METHOD, CONNECT_PASSWORD, CONNECT_PEER,
     CONNECT_PROPERTIES, CONNECT_USERNAME, CONNECT_WANTS_RESPONSE_INFORMATION, CONNECT_WILL_QOS_SHIFT,
     CONNECT_WILL_TOPIC, EVENT_AUTHENTICATION_ABANDONED, EVENT_AUTH_RECEIVED, EVENT_CONNECTION_CLOSED,
-    EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED,
+    EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PAGE, EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED,
     EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
     REAUTHENTICATION_CLIENT_ID, REAUTHENTICATION_DATA, REAUTHENTICATION_METHOD, REAUTHENTICATION_PEER,
     REAUTHENTICATION_PROPERTIES, REAUTHENTICATION_TENANT_ID, REAUTHENTICATION_USER_ID, RECEIVED_DATA, RECEIVED_HAS_DATA,
@@ -176,6 +177,8 @@ cdef object decode_event(const Event *event, uint32_t shard, dict asked):
     if event.kind == EVENT_NO_SESSION:
         asked.pop(event.request, None)
         return Reply(event.request, None)
+    if event.kind == EVENT_PAGE:
+        return Reply(event.request, decode_page(event))
     if event.kind == EVENT_NUMBER:
         return Reply(event.request, event.numbers[0])
     if event.kind == EVENT_STATISTICS:

@@ -313,6 +313,8 @@ cdef int _write(
         if result != 0:
             return result
     session.tenant.counters.messages_sent += 1
+    session.tenant.counters.sent[qos] += 1
+    session.tenant.counters.sent_bytes[qos] += publication.payload.size
     if is_noticed_in_debug(session.tenant, NOTICE_MESSAGE_SENT):
         notice_session(
             session, NOTICE_MESSAGE_SENT, absent(), publication.topic, qos, packet_id, publication.payload.size, retain)

@@ -548,6 +548,7 @@ cdef void _notice_attached(
     cdef const Session *session = connection.link.session
     cdef uint64_t flags = 0
     cdef Bytes peer
+    session.tenant.counters.connects += 1
     if not session_present and is_noticed(world, NOTICE_SESSION_STARTED):
         notice_session(session, NOTICE_SESSION_STARTED, absent(), absent(), session.is_persistent, 0, 0, 0)
     if not is_noticed(world, NOTICE_CLIENT_CONNECTED):

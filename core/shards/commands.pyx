@@ -18,6 +18,7 @@ from rookery.core.shards.authentication cimport authentication_challenge, authen
 from rookery.core.shards.connections cimport connection_by_handle, connection_drop, connection_new
 from rookery.core.shards.lifecycle cimport connection_close, connection_close_with, connection_refuse
 from rookery.core.shards.listeners cimport adopt, listener_add, listeners_clear
+from rookery.core.shards.pages cimport page_tell
 from rookery.core.shards.permissions cimport permissions_replace, permissions_set
 from rookery.core.shards.publishing cimport shard_publish_here
 from rookery.core.shards.queues cimport (
@@ -28,7 +29,8 @@ from rookery.core.shards.state cimport (
     COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE,
     COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
     COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
-    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
+    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE,
+    COMMAND_UNSUBSCRIBE,
     CONNECT_DUE, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS,
     FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
     KEY_REASON_STRING, KEY_SERVER_REFERENCE, KEY_TOPIC_FILTER, VERDICT_DUE, Command, Connection, Event, Shard,
@@ -371,6 +373,8 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         _throttle(shard, command)
     elif kind == COMMAND_LINK:
         _link(shard, command)
+    elif kind >= COMMAND_TELL_TENANTS:
+        page_tell(shard, command)
     command_free(command)
 
 

@@ -186,6 +186,7 @@ cdef Bytes _peer(const Connection *connection) noexcept nogil:
 cdef void _notice_parting(
     const Connection *connection, uint8_t cause, uint8_t reason_code, Bytes detail
 ) noexcept nogil:
+    connection.tenant.counters.disconnects += 1
     if is_noticed(&connection.shard.world, NOTICE_CLIENT_DISCONNECTED):
         notice_session(
             connection.link.session, NOTICE_CLIENT_DISCONNECTED, _peer(connection), detail, cause,

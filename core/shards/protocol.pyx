@@ -303,6 +303,8 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
         connection_close(connection, <uint8_t> reason, detail, True)
         return
     tenant.counters.messages_received += 1
+    tenant.counters.received[packet.qos] += 1
+    tenant.counters.received_bytes[packet.qos] += packet.payload.size
     # First, for the alias holds from now on, whatever becomes of the message.
     if packet.topic_alias != 0 and not _resolve_alias(connection, &packet):
         return
@@ -530,6 +532,7 @@ cdef void _notice_subscribing(
     const Connection *connection, const SubscriptionRequest *request, uint32_t subscription_id, uint8_t reason_code
 ) noexcept nogil:
     cdef NoticeKind kind = NOTICE_SUBSCRIBED if reason_code < 0x80 else NOTICE_SUBSCRIBE_REFUSED
+    connection.tenant.counters.subscribes[connection.link.session.is_persistent] += reason_code < 0x80
     if is_noticed(&connection.shard.world, kind):
         notice_session(
             connection.link.session, kind, absent(), request.topic_filter, reason_code, subscription_id, 0, 0)
@@ -617,6 +620,7 @@ cdef uint8_t _unsubscribe_one(Connection *connection, Bytes topic_filter, const 
 cdef void _notice_unsubscribing(
     const Connection *connection, Bytes topic_filter, uint8_t reason_code
 ) noexcept nogil:
+    connection.tenant.counters.unsubscribes[connection.link.session.is_persistent] += reason_code == REASON_SUCCESS
     if is_noticed(&connection.shard.world, NOTICE_UNSUBSCRIBED):
         notice_session(
             connection.link.session, NOTICE_UNSUBSCRIBED, absent(), topic_filter, reason_code, 0, 0, 0)

@@ -6,6 +6,7 @@ from rookery.core.shards.state cimport Registry
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport HashKey
 from rookery.core.structures.reclaim cimport ReclaimDomain
+from rookery.core.structures.rows cimport Rows
 
 
 cdef void registry_init(Registry *registry) noexcept nogil
@@ -23,6 +24,12 @@ cdef void registry_release(Registry *registry, ReclaimDomain *reclaim, SharedTen
 # both of its shadow: RESOURCE_FIRST_RATE + 4 * RESOURCE_COUNT numbers. All 0 when no shard knows the tenant.
 cdef void registry_tell(
     Registry *registry, const HashKey *key, Bytes tenant_id, uint64_t *out) noexcept nogil
+
+
+# Tenants that some shard knows, about limit of them, by the places of a walk that may rest while they come and go:
+# *cursor starts at 0 and is 0 again when it is over. A row is the id, the number of topic filters, then
+# the totals as above.
+cdef void registry_list(Registry *registry, uint32_t *cursor, uint32_t limit, Rows *out) noexcept nogil
 
 
 cdef inline uint32_t home_shard_of(uint64_t tenant_hash, uint32_t shard_count) noexcept nogil:

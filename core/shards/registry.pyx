@@ -14,9 +14,15 @@ from rookery.core.structures.hashing cimport HashKey, hash_bytes
 from rookery.core.structures.mutex cimport mutex_destroy, mutex_init, mutex_lock, mutex_unlock
 from rookery.core.structures.pointer_map cimport (
     pointer_map_add, pointer_map_each, pointer_map_first, pointer_map_free, pointer_map_next, pointer_map_remove,
+    pointer_map_scan,
 )
 from rookery.core.structures.reclaim cimport ReclaimDomain, reclaim_later
-from rookery.core.topics.tree cimport tree_free, tree_new
+from rookery.core.structures.rows cimport rows_put_number, rows_put_string
+from rookery.core.topics.tree cimport tree_filter_count, tree_free, tree_new
+
+cdef enum:
+    _AT_HOME = 256             # tenants with one home place in the map, which is keyed at random: there are few
+    _LOOKED_AT = 4096          # under the mutex
 
 
 cdef void registry_init(Registry *registry) noexcept nogil:
@@ -108,6 +114,28 @@ cdef void registry_tell(Registry *registry, const HashKey *key, Bytes tenant_id,
             row[1] = atomic_load_u64(&quota.lines[resource].throttled)
             row[2] = atomic_load_u64(&quota.shadows[resource].limit)
             row[3] = atomic_load_u64(&quota.shadows[resource].throttled)
+    mutex_unlock(&registry.mutex)
+
+
+cdef void registry_list(Registry *registry, uint32_t *cursor, uint32_t limit, Rows *out) noexcept nogil:
+    cdef void *found[_AT_HOME]
+    cdef const SharedTenant *tenant
+    cdef uint32_t looked_at = 0
+    cdef uint32_t count, index
+    cdef int resource
+    mutex_lock(&registry.mutex)
+    while out.count < limit and looked_at < _LOOKED_AT:
+        count = min(pointer_map_scan(&registry.tenants, cursor, found, _AT_HOME), <uint32_t> _AT_HOME)
+        looked_at += 1 + count
+        for index in range(count):
+            tenant = <const SharedTenant *> found[index]
+            rows_put_string(out, tenant.id, tenant.id_size)
+            rows_put_number(out, tree_filter_count(tenant.tree))
+            for resource in range(RESOURCE_FIRST_RATE):
+                rows_put_number(out, atomic_load_u64(&tenant.usage[resource]))
+            out.count += 1
+        if cursor[0] == 0:
+            break
     mutex_unlock(&registry.mutex)
 
 

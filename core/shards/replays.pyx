@@ -150,6 +150,7 @@ cdef void _deliver(Replay *replay, Message *message) noexcept nogil:
 
 cdef void _notice_matched(Shard *shard, const Replay *replay) noexcept nogil:
     cdef Bytes topic_filter
+    replay.session.tenant.counters.retained_matched += replay.sent
     if replay.sent > 0 and is_noticed(&shard.world, NOTICE_RETAINED_MATCHED):
         topic_filter.data = <const uint8_t *> replay + sizeof(Replay)
         topic_filter.size = replay.filter_size

@@ -281,6 +281,13 @@ cdef enum CommandKind:
     COMMAND_SUBSCRIBE = 22     # number: QoS
     COMMAND_UNSUBSCRIBE = 23
     COMMAND_RETAIN = 24
+    COMMAND_TELL_TENANTS = 50  # these: see pages.pxd
+    COMMAND_LIST_SESSIONS = 51
+    COMMAND_LIST_SUBSCRIPTIONS = 52
+    COMMAND_LIST_RETAINED = 53
+    COMMAND_LIST_INBOX = 54
+    COMMAND_LIST_INFLIGHT = 55
+    COMMAND_LIST_MATCHES = 56
     COMMAND_THROTTLE = 40      # number: a bit for each resource that there is no more of
 
 cdef enum:                     # what commands about one session carry
@@ -373,6 +380,7 @@ cdef enum EventKind:
     EVENT_AUTH_RECEIVED = 7
     EVENT_REAUTHENTICATION_REQUESTED = 8
     EVENT_AUTHENTICATION_ABANDONED = 9
+    EVENT_PAGE = 20            # reply to the commands of pages.pxd
     EVENT_NUMBER = 10          # reply to commands that only count or tell a reason code
     EVENT_CONNECTION_CLOSED = 11  # of a connection with a ticket, which is the request
 

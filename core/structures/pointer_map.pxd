@@ -27,4 +27,9 @@ cdef void *pointer_map_first(const PointerMap *map, uint64_t hash, uint32_t *cur
 cdef void *pointer_map_next(const PointerMap *map, uint64_t hash, uint32_t *cursor) noexcept nogil
 # Walk all values: *cursor starts at 0; NULL ends the walk. The map must not change meanwhile.
 cdef void *pointer_map_each(const PointerMap *map, uint32_t *cursor) noexcept nogil
+# One step of a walk that may rest while the map changes: the values of one home place into out, limit at most of them
+# written, all counted in the result. *cursor starts at 0 and is 0 again when the walk is over. What is in the map
+# throughout comes at least once; it comes twice only where the map has shrunk meanwhile.
+cdef uint32_t pointer_map_scan(
+    const PointerMap *map, uint32_t *cursor, void **out, uint32_t limit) noexcept nogil
 cdef void pointer_map_free(PointerMap *map) noexcept nogil

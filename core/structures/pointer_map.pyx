@@ -98,6 +98,38 @@ cdef void *pointer_map_each(const PointerMap *map, uint32_t *cursor) noexcept no
     return NULL
 
 
+cdef inline uint32_t _reverse(uint32_t bits) noexcept nogil:
+    """The same 32 bits from right to left."""
+    bits = ((bits >> 1) & 0x55555555) | ((bits & 0x55555555) << 1)
+    bits = ((bits >> 2) & 0x33333333) | ((bits & 0x33333333) << 2)
+    bits = ((bits >> 4) & 0x0F0F0F0F) | ((bits & 0x0F0F0F0F) << 4)
+    bits = ((bits >> 8) & 0x00FF00FF) | ((bits & 0x00FF00FF) << 8)
+    return (bits >> 16) | (bits << 16)
+
+
+cdef uint32_t pointer_map_scan(
+    const PointerMap *map, uint32_t *cursor, void **out, uint32_t limit
+) noexcept nogil:
+    # The cursor counts from its highest bit down. When the map doubles, a home place that is done becomes two that are
+    # done, for they differ in a bit that this order turns last.
+    cdef uint32_t mask, home, place
+    cdef uint32_t count = 0
+    if map.count == 0:
+        cursor[0] = 0
+        return 0
+    mask = map.capacity - 1
+    home = cursor[0] & mask
+    place = home
+    while map.slots[place].value != NULL:
+        if (<uint32_t> map.slots[place].hash & mask) == home:
+            if count < limit:
+                out[count] = map.slots[place].value
+            count += 1
+        place = (place + 1) & mask
+    cursor[0] = _reverse(_reverse(cursor[0] | ~mask) + 1)
+    return count
+
+
 cdef void pointer_map_free(PointerMap *map) noexcept nogil:
     free(map.slots)
     map.slots = NULL

@@ -40,5 +40,11 @@ cdef RetainedWalk *retained_walk_all(RetainedTree *tree) noexcept nogil
 # valid as long as the caller's message is.
 cdef uint32_t retained_walk_next(
     RetainedWalk *walk, void **out, uint32_t limit, uint32_t node_limit, bint *is_done) noexcept nogil
+# Where the walk rests, as text: a point and the levels that lead there. Returns its size in bytes, 0 for the beginning
+# and for a walk that is over; at most capacity bytes are written.
+cdef Py_ssize_t retained_walk_place(const RetainedWalk *walk, uint8_t *out, Py_ssize_t capacity) noexcept nogil
+# Go on from such a place with a new walk of the same filter: for who cannot keep a walk. Where levels have gone since,
+# it goes on from the last one that is left, so that some may come twice.
+cdef void retained_walk_resume(RetainedWalk *walk, const uint8_t *place, Py_ssize_t size) noexcept nogil
 # Must be called before the tree is freed.
 cdef void retained_walk_free(RetainedWalk *walk) noexcept nogil

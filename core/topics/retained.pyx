@@ -296,6 +296,50 @@ cdef uint32_t retained_walk_next(
     return count
 
 
+cdef Py_ssize_t retained_walk_place(const RetainedWalk *walk, uint8_t *out, Py_ssize_t capacity) noexcept nogil:
+    cdef uint32_t index = walk.node
+    cdef uint32_t depth
+    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t end
+    cdef const Node *node
+    if walk.is_done:
+        return 0
+    for depth in range(walk.depth):
+        size += node_at(walk.tree, index).level_size + 1
+        index = node_at(walk.tree, index).parent
+    if size > capacity:
+        return size
+    index = walk.node
+    end = size
+    for depth in range(walk.depth):
+        node = node_at(walk.tree, index)
+        end -= node.level_size
+        memcpy(out + end, text_of(node), node.level_size)
+        end -= 1
+        out[end] = c"." if end == 0 else c"/"
+        index = node.parent
+    return size
+
+
+cdef void retained_walk_resume(RetainedWalk *walk, const uint8_t *place, Py_ssize_t size) noexcept nogil:
+    cdef const uint8_t *end = place + size
+    cdef uint32_t index = walk.node
+    cdef uint32_t child
+    cdef Py_ssize_t level_size
+    while place < end:
+        place += 1  # the point, or a slash
+        level_size = level_end(place, end) - place
+        child = find_child(walk.tree, index, place, level_size, hash_bytes(&walk.tree.key, place, level_size))
+        if child == NONE:
+            break
+        index = child
+        walk.depth += 1
+        place += level_size
+    node_at(walk.tree, index).pins += 1
+    unpin(walk.tree, walk.node)
+    walk.node = index
+
+
 cdef void retained_walk_free(RetainedWalk *walk) noexcept nogil:
     if not walk.is_done:
         unpin(walk.tree, walk.node)
