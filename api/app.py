@@ -28,8 +28,10 @@ from .answers import (
 from .health import PATHS as HEALTH_PATHS
 from .health import create_health
 from .kill import create_kill
+from .metrics import create_metrics
 from .parameters import Parameters
 from .publish import create_publish
+from .request_figures import count_requests
 from .retain import create_retain
 from .session import create_session
 from .subscriptions import create_subscriptions
@@ -53,8 +55,11 @@ def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
         create_kill(broker),
         create_subscriptions(broker),
         create_health(broker),
+        create_metrics(broker, section.metrics_tenants_limit),
     ):
         app.register_blueprint(resource)
+
+    count_requests(app)
 
     @app.before_request
     async def identify() -> None:

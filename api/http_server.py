@@ -142,6 +142,9 @@ async def open_http_server(
 ) -> AsyncIterator[HttpServer]:
     """Serve app on listener while the block runs; at its end requests in work finish, cancelled they do not."""
     server = HttpServer(app, section, listener)
+    extensions = getattr(app, "extensions", None)
+    if extensions is not None:
+        extensions["http_server"] = server  # whose figures `GET /metrics` tells
     with only_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.supervise)

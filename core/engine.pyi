@@ -242,8 +242,8 @@ class Engine:
         The reply is their number.
         """
 
-    # Lists. place is where a page begins: Page.place or Page.following of the one before; limit is rows, 1000 at most. A page may be
-    # short, even empty, and have one that follows. The reply of each is a Page.
+    # Lists. place is where a page begins: Page.place or Page.following of the one before; limit is rows, 1000 at most.
+    # A page may be short, even empty, and have one that follows. The reply of each is a Page.
 
     def list_tenants(self, place: int = 0, limit: int = 100) -> tuple[list[TenantUsage], int]:
         """Tenants that some shard knows, about limit of them, and the place of the next page, 0 behind the last."""
@@ -293,9 +293,7 @@ class Engine:
         place counts from the oldest: what is delivered meanwhile moves it.
         """
 
-    def list_inflight(
-        self, request: int, *, tenant_id: str, user_id: str, client_id: str, limit: int = 100
-    ) -> None:
+    def list_inflight(self, request: int, *, tenant_id: str, user_id: str, client_id: str, limit: int = 100) -> None:
         """InflightMessage rows of one session, the oldest first; there is no further page."""
 
     def list_retained(

@@ -55,6 +55,7 @@ from .durable_data import DurableData, open_durable_data
 from .entrance import Arrived, Entrance
 from .event_bus import EventBus
 from .events import event_of
+from .inventory import Inventory
 from .listeners import address_of, open_listener, open_unix_listener
 from .log import get_logger
 from .nurseries import only_error
@@ -167,6 +168,7 @@ class Broker:
         self._replies = Replies()
         self.sessions = Sessions(engine, self._ask)
         self.retained = RetainedMessages(engine, self._ask)
+        self.inventory = Inventory(engine, self._ask)
         self.events = EventBus(engine.observe)
         self.plugins = plugins or PluginHost(())
         self._scope = trio.CancelScope(shield=True)  # of the shards: a cancelled caller still has its clients told

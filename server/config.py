@@ -263,6 +263,9 @@ class ApiSection(Section):
     requests_in_work_limit: int = Field(default=256, ge=1, description="requests in work; 503 above it")
     request_timeout_s: float = Field(default=10.0, gt=0, description="for the request to arrive whole")
     keep_alive_timeout_s: float = Field(default=30.0, gt=0, description="between two requests of a connection")
+    metrics_tenants_limit: int = Field(
+        default=1000, ge=0, le=100_000, description="tenants with metrics of their own; the others are summed up"
+    )
 
 
 class DataSection(Section):

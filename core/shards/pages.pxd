@@ -45,5 +45,6 @@ cdef enum:                     # numbers of EVENT_PAGE
     PAGE_NEXT = 2              # the cursor of the next page where it is a number; 0 = this is the last
     PAGE_IS_FOUND = 3          # tenant, and session where one is named
 
-# Command.number: the cursor where it is a number. Command.listener_id: rows at most. Command.descriptor: bytes of a payload at most.
+# Command.number: the cursor where it is a number. Command.listener_id: rows at most. Command.descriptor: bytes of a
+# payload at most.
 cdef void page_tell(Shard *shard, Command *command) noexcept nogil

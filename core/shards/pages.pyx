@@ -34,7 +34,6 @@ from rookery.core.topics.retained cimport (
 from rookery.core.topics.tree cimport NO_FILTER, FilterIds, tree_filter_text, tree_match
 
 cdef enum:
-    _COUNTERS = sizeof(Counters) // sizeof(uint64_t)  # every field is one
     _AT_HOME = 256              # sessions with one home place in their map, which is keyed at random: there are few
     _RETAINED_BATCH = 64
 
@@ -75,11 +74,15 @@ cdef void _answer(
 
 # Tenants
 
+cdef inline uint32_t _counter_count() noexcept nogil:
+    return sizeof(Counters) // sizeof(uint64_t)  # Every field is one.
+
+
 cdef void _put_figures(Page *page, uint64_t sessions, uint64_t retained, const Counters *counters) noexcept nogil:
     cdef uint32_t place
     rows_put_number(&page.rows, sessions)
     rows_put_number(&page.rows, retained)
-    for place in range(_COUNTERS):
+    for place in range(_counter_count()):
         rows_put_number(&page.rows, (<const uint64_t *> counters)[place])
     page.rows.count += 1
 
@@ -94,10 +97,10 @@ cdef void _tell_all(Shard *shard, Page *page) noexcept nogil:
     cdef uint32_t place
     cdef uint64_t retained = 0
     cdef const Tenant *tenant = <const Tenant *> pointer_map_each(&shard.tenants, &cursor)
-    memset(&sums, 0, sizeof(sums))
+    sums = shard.departed.total
     while tenant != NULL:
         retained += _retained_of(tenant)
-        for place in range(_COUNTERS):
+        for place in range(_counter_count()):
             (<uint64_t *> &sums)[place] += (<const uint64_t *> &tenant.counters)[place]
         tenant = <const Tenant *> pointer_map_each(&shard.tenants, &cursor)
     _put_figures(page, shard.world.session_count, retained, &sums)

@@ -298,20 +298,20 @@ cdef uint32_t retained_walk_next(
 
 cdef Py_ssize_t retained_walk_place(const RetainedWalk *walk, uint8_t *out, Py_ssize_t capacity) noexcept nogil:
     cdef uint32_t index = walk.node
-    cdef uint32_t depth
+    cdef uint32_t _
     cdef Py_ssize_t size = 0
     cdef Py_ssize_t end
     cdef const Node *node
     if walk.is_done:
         return 0
-    for depth in range(walk.depth):
+    for _ in range(walk.depth):
         size += node_at(walk.tree, index).level_size + 1
         index = node_at(walk.tree, index).parent
     if size > capacity:
         return size
     index = walk.node
     end = size
-    for depth in range(walk.depth):
+    for _ in range(walk.depth):
         node = node_at(walk.tree, index)
         end -= node.level_size
         memcpy(out + end, text_of(node), node.level_size)

@@ -68,7 +68,9 @@ def test_sessions_that_stay_are_listed_while_others_come_and_go(broker: Broker) 
         place, round_number = b"", 0
         while True:
             words: dict[str, Any] = {"tenant_id": TENANT, "limit": 2, "place": place}
-            page = broker._ask(partial(lambda s, w, request: broker.engine.list_sessions(request, s, **w), shard, words))
+            page = broker._ask(
+                partial(lambda s, w, request: broker.engine.list_sessions(request, s, **w), shard, words)
+            )
             listed |= {row.client_id for row in page.rows}
             place = page.place
             if not place:
@@ -91,9 +93,7 @@ def test_session_is_told_with_all_that_it_has(broker: Broker) -> None:
         "dev1", session_expiry_interval=100, keep_alive=30, will=Will(topic="gone", qos=1, retain=True, payload=b"x")
     )
     client.subscribe("a", qos=1)
-    page = broker._ask(
-        partial(broker.engine.look_at_session, tenant_id=TENANT, user_id=USER, client_id="dev1")
-    )
+    page = broker._ask(partial(broker.engine.look_at_session, tenant_id=TENANT, user_id=USER, client_id="dev1"))
     (row,) = page.rows
     assert (row.user_id, row.client_id, row.protocol_version) == (USER, "dev1", 5)
     assert (row.is_online, row.is_persistent, row.detached_at_ms) == (True, True, None)
@@ -217,7 +217,7 @@ def test_messages_in_flight_are_told_with_what_is_due(broker: Broker) -> None:
     writer = broker.connect("writer")
     writer.publish("a", b"1", qos=1)
     writer.publish("a", b"2", qos=2)
-    words = {"tenant_id": TENANT, "user_id": USER, "client_id": "reader"}
+    words: dict[str, Any] = {"tenant_id": TENANT, "user_id": USER, "client_id": "reader"}
     rows = broker._ask(partial(broker.engine.list_inflight, **words)).rows
     assert [(row.due, row.is_sent, row.topic) for row in rows] == [("PUBACK", True, "a"), ("PUBREC", True, "a")]
 
