@@ -28,6 +28,7 @@ _TEXTS: Mapping[int, str] = {
     405: "method not allowed",
     408: "the request did not arrive in time",
     413: "the body is too large",
+    429: "too many requests",
     431: "the request line and headers are too large",
     500: "internal error",
     501: "transfer coding not supported",
@@ -41,9 +42,10 @@ ERROR_TYPES = tuple(_ERRORS)
 class RequestRefused(Exception):
     """A request that is answered with this status; text where that of the status does not say enough."""
 
-    def __init__(self, status: int, text: str | None = None) -> None:
+    def __init__(self, status: int, text: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text or describe_status(status))
         self.status = status
+        self.headers = headers or {}
 
 
 def describe_status(status: int) -> str:
@@ -64,7 +66,9 @@ def answer_error(error: Exception) -> Response:
 
 def answer_refusal(error: RequestRefused) -> Response:
     """The answer to a request that we refused ourselves."""
-    return answer_text(error.status, str(error))
+    response = answer_text(error.status, str(error))
+    response.headers.update(error.headers)
+    return response
 
 
 def answer_http_exception(error: HTTPException) -> Response:

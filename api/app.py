@@ -16,6 +16,7 @@ from rookery.server.broker import Broker
 from rookery.server.config import ApiSection
 from rookery.server.log import get_logger
 
+from .access import check_routes, guard
 from .answers import (
     ERROR_TYPES,
     RequestRefused,
@@ -25,8 +26,10 @@ from .answers import (
     answer_text,
     describe_status,
 )
+from .audit import keep_audit_log
 from .health import PATHS as HEALTH_PATHS
 from .health import create_health
+from .key_ring import KeyRing
 from .kill import create_kill
 from .metrics import create_metrics
 from .parameters import Parameters
@@ -41,8 +44,9 @@ RETRY_AFTER_S = 1
 _log = get_logger(__name__)
 
 
-def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
-    """The application that translates HTTP into calls of broker."""
+def create_app(broker: Broker, section: ApiSection, keys: KeyRing | None = None) -> QuartTrio:
+    """The application that translates HTTP into calls of broker. keys: those of the broker's store by default."""
+    keys = keys or KeyRing(broker.store.api_keys, section.admin_key.get_secret_value())
     # Its folder is named because Quart would look for it by the place of the namespace `rookery`, which has none.
     app = QuartTrio("rookery.api", static_folder=None, instance_path=str(Path(__file__).parent))
     # The framework's own bound on what it buffers of a body whose reader is slow; read_body has the tenant's.
@@ -66,6 +70,9 @@ def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
         g.request_id = Parameters(request.scope["headers"]).request_id()
         structlog.contextvars.bind_contextvars(req_id=g.request_id)
 
+    guard(app, section, keys)
+    keep_audit_log(app, broker.store.audit)
+
     @app.after_request
     async def stamp(response: Response) -> Response:
         response.headers["req_id"] = str(g.request_id)
@@ -86,6 +93,7 @@ def create_app(broker: Broker, section: ApiSection) -> QuartTrio:
         _log.exception("request_failed", method=request.method, path=request.path, exc_info=error)
         return answer_text(500, describe_status(500))
 
+    check_routes(app)
     app.asgi_app = RequestsInWork(app.asgi_app, section.requests_in_work_limit)  # type: ignore[method-assign]
     return app
 

@@ -17,6 +17,7 @@ import click
 from rookery.server.exit_code import ExitCode
 
 from .data_commands import backup, log_commands, repair, restore
+from .key_commands import api_key
 
 if TYPE_CHECKING:
     from rookery.server.address import Address
@@ -160,6 +161,7 @@ rookery.add_command(log_commands)
 rookery.add_command(repair)
 rookery.add_command(backup)
 rookery.add_command(restore)
+rookery.add_command(api_key)
 
 
 class UnusableConfig(click.ClickException):
@@ -194,9 +196,12 @@ async def _open_front(broker: "Broker", listener: socket.socket) -> AsyncIterato
 
     from .app import create_app
     from .http_server import open_http_server
+    from .key_ring import KeyRing, check_keys
 
     section = broker.config.api
-    async with open_http_server(create_app(broker, section), section, listener):
+    keys = KeyRing(broker.store.api_keys, section.admin_key.get_secret_value())
+    await check_keys(keys, broker.config)
+    async with open_http_server(create_app(broker, section, keys), section, listener):
         yield address_of(listener)
 
 

@@ -10,7 +10,7 @@ import click
 
 from rookery.server.exit_code import ExitCode
 
-_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _Given = ParamSpec("_Given")
 
 
@@ -22,7 +22,7 @@ class Failed(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # of this error, not of the class
 
 
-def _explained(command: Callable[_Given, int]) -> Callable[_Given, int]:
+def explained(command: Callable[_Given, int]) -> Callable[_Given, int]:
     """Turn what may be wrong with a data directory into the end of the command."""
 
     @functools.wraps(command)
@@ -54,9 +54,9 @@ def log_commands() -> None:
 
 
 @log_commands.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option("--json", "is_json", is_flag=True, help="For programs.")
-@_explained
+@explained
 def info(directory: Path, is_json: bool) -> int:
     """Print what the log holds: segments, commits, records by kind, damage. Also while a broker runs."""
     from rookery.server.log_report import read_log_report
@@ -67,8 +67,8 @@ def info(directory: Path, is_json: bool) -> int:
 
 
 @log_commands.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
-@_explained
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@explained
 def verify(directory: Path) -> int:
     """Read every byte of the log and end with 65 when something in it is damaged or missing; name file and offset.
 
@@ -84,8 +84,8 @@ def verify(directory: Path) -> int:
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
-@_explained
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@explained
 def repair(directory: Path) -> int:
     """Make a whole log of what can be read of a damaged one, and say what is lost. No broker may run on it.
 
@@ -105,10 +105,10 @@ def repair(directory: Path) -> int:
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
-@click.argument("target", type=_DIRECTORY)
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.argument("target", type=DIRECTORY)
 @click.option("--link", is_flag=True, help="Hard links instead of copies of what is never written to again.")
-@_explained
+@explained
 def backup(directory: Path, target: Path, link: bool) -> int:
     """Copy the log and the admin database to a new directory, also while a broker uses them.
 
@@ -122,9 +122,9 @@ def backup(directory: Path, target: Path, link: bool) -> int:
 
 
 @click.command()
-@click.argument("source", metavar="BACKUP", type=_DIRECTORY)
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
-@_explained
+@click.argument("source", metavar="BACKUP", type=DIRECTORY)
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@explained
 def restore(source: Path, directory: Path) -> int:
     """Make a data directory of a backup, which stays. DIR must be new, or hold neither log nor admin database."""
     from rookery.server.backup import restore_backup

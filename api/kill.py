@@ -16,6 +16,7 @@ from .parameters import (
     Parameters,
     Redirection,
 )
+from .rights import Right, Scope, needs
 from .witness import witness
 
 _REASON_CODES = {
@@ -30,6 +31,7 @@ def create_kill(broker: Broker) -> Blueprint:
     resource = Blueprint("kill", __name__)
 
     @resource.delete("/kill")
+    @needs(Right.WRITE, Scope.HEADER)
     async def kill() -> Response:
         """200 without a body; 404 when nobody was connected. Wills are published, persistent sessions stay.
 

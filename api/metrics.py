@@ -43,6 +43,7 @@ from .metric_table import (
     Metric,
 )
 from .request_figures import REQUEST_FIGURES
+from .rights import Right, needs
 
 TENANTS_AT_ONCE = 1000  # told by the shards in one command
 
@@ -55,6 +56,7 @@ def create_metrics(broker: Broker, tenants_limit: int) -> Blueprint:
     resource = Blueprint("metrics", __name__)
 
     @resource.get("/metrics")
+    @needs(Right.READ)
     async def metrics() -> Response:
         """All metrics in the text form of Prometheus, or that of OpenMetrics where it is asked for."""
         figures = await gather(broker, current_app.extensions.get("http_server"), tenants_limit)

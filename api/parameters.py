@@ -175,6 +175,10 @@ class Parameters:
             return make_request_id()
         return request_id
 
+    def text(self, name: str) -> str | None:
+        """A header as text, whatever it is for. Raises BadParameter when it is doubled or no text."""
+        return self._text(name)
+
     def _text(self, name: str) -> str | None:
         values = self._values.get(name)
         if values is None:

@@ -8,6 +8,7 @@ from rookery.server.config import ApiSection
 from .answers import answer_text
 from .body import read_body
 from .parameters import EXPIRY_SECONDS, QOS, TENANT_ID, TOPIC, VERBOSE, Parameters
+from .rights import Right, Scope, needs
 from .witness import witness
 
 
@@ -16,6 +17,7 @@ def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
     resource = Blueprint("publish", __name__)
 
     @resource.post("/pub")
+    @needs(Right.PUBLISH, Scope.HEADER)
     async def publish() -> Response:
         """`OK` when somebody subscribes to the topic, online or not, else `NO_MATCH`. Nothing is retained.
 

@@ -10,6 +10,7 @@ from rookery.server.config import ApiSection
 from .answers import answer_text
 from .body import read_body
 from .parameters import AGE_SECONDS, EXPIRY_SECONDS, QOS, TENANT_ID, TOPIC, BadParameter, Parameters
+from .rights import Right, Scope, needs
 from .witness import witness
 
 _RESULTS = {
@@ -25,6 +26,7 @@ def create_retain(broker: Broker, section: ApiSection) -> Blueprint:
     resource = Blueprint("retain", __name__)
 
     @resource.post("/retain")
+    @needs(Right.PUBLISH, Scope.HEADER)
     async def retain() -> Response:
         """`RETAINED`, or `CLEARED` when the body is empty. Nobody who is subscribed now gets the message.
 
@@ -54,6 +56,7 @@ def create_retain(broker: Broker, section: ApiSection) -> Blueprint:
         return answer_text(*_RESULTS[outcome])
 
     @resource.delete("/retain")
+    @needs(Right.WRITE, Scope.HEADER)
     async def remove() -> Response:
         """Remove the messages that were stored expiry_seconds ago or longer; 0 removes all. 200 without a body."""
         parameters = Parameters(request.scope["headers"])

@@ -9,6 +9,7 @@ from rookery.server.broker import Broker
 
 from .answers import answer_text
 from .parameters import AGE_SECONDS, CLIENT_ID, TENANT_ID, USER_ID, Parameters
+from .rights import Right, Scope, needs
 
 
 def create_session(broker: Broker) -> Blueprint:
@@ -16,6 +17,7 @@ def create_session(broker: Broker) -> Blueprint:
     resource = Blueprint("session", __name__)
 
     @resource.get("/session")
+    @needs(Right.READ, Scope.HEADER)
     async def session() -> Response:
         """The client of a session that is online; 404 without a body for any other."""
         parameters = Parameters(request.scope["headers"])
@@ -27,6 +29,7 @@ def create_session(broker: Broker) -> Blueprint:
         return jsonify(describe_client(info, broker.server_id))
 
     @resource.delete("/session")
+    @needs(Right.WRITE, Scope.HEADER)
     async def end_sessions() -> Response:
         """End persistent sessions of a tenant; 200 without a body, also when there was none to end.
 

@@ -9,6 +9,7 @@ from rookery.server.broker import Broker
 
 from .answers import answer_text
 from .parameters import CLIENT_ID, SUB_QOS, TENANT_ID, TOPIC_FILTER, USER_ID, Parameters
+from .rights import Right, Scope, needs
 
 # What is wrong with a topic filter, as BifroMQ says it; for all else it is a 500 without a body.
 _REFUSALS: Mapping[int, tuple[int, str]] = {
@@ -23,6 +24,7 @@ def create_subscriptions(broker: Broker) -> Blueprint:
     resource = Blueprint("subscriptions", __name__)
 
     @resource.put("/sub")
+    @needs(Right.WRITE, Scope.HEADER)
     async def subscribe() -> Response:
         """`OK`, or `EXISTS` when the client had subscribed before: then its options are those of this call.
 
@@ -44,6 +46,7 @@ def create_subscriptions(broker: Broker) -> Blueprint:
         return answer_text(200, "EXISTS" if outcome.existed else "OK")
 
     @resource.delete("/unsub")
+    @needs(Right.WRITE, Scope.HEADER)
     async def unsubscribe() -> Response:
         """`OK`, or `NO_SUB` when there was no such subscription; 404 when the client is not online."""
         parameters = Parameters(request.scope["headers"])

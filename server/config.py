@@ -37,6 +37,8 @@ MEMORY = "memory"
 UNIX_PATH_MAXIMUM = 107  # bytes, as the kernel has it
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
+API_KEY_LENGTH_MINIMUM = 32  # characters: it is looked up, not hashed slowly, so nobody may be able to guess it
+
 AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out", "certificate")  # that a chain may name
 
 KeyPath = tuple[str, ...]  # ("mqtt", "bind")
@@ -263,6 +265,11 @@ class ApiSection(Section):
     requests_in_work_limit: int = Field(default=256, ge=1, description="requests in work; 503 above it")
     request_timeout_s: float = Field(default=10.0, gt=0, description="for the request to arrive whole")
     keep_alive_timeout_s: float = Field(default=30.0, gt=0, description="between two requests of a connection")
+    require_key: bool = Field(default=False, description="every request needs an API key, but for health")
+    admin_key: SecretStr = Field(
+        default=SecretStr(""), description="a key that may do everything, beside those of the database; empty = none"
+    )
+    requests_per_second: float = Field(default=0.0, ge=0, description="of one key or address; 429 above it; 0 = any")
     metrics_tenants_limit: int = Field(
         default=1000, ge=0, le=100_000, description="tenants with metrics of their own; the others are summed up"
     )
@@ -522,13 +529,13 @@ class Config(BaseSettings):
     @property
     def binds_that_ask_nobody(self) -> dict[KeyPath, tuple[Address, str]]:
         """The addresses where everybody is let in, by the section that names them, with the reason."""
-        asking_nobody: dict[KeyPath, tuple[Address, str]] = {
-            ("api",): (self.api.bind, "the HTTP API asks nobody who he is")
-        }
+        asking_nobody: dict[KeyPath, tuple[Address, str]] = {}
+        if not self.api.require_key:
+            asking_nobody["api",] = (self.api.bind, "the HTTP API asks nobody who he is (api.require_key)")
         if "development" not in self.authentication.chain:
             return asking_nobody
         reason = "the development authenticator admits everybody"
-        return {path: (bind, reason) for path, bind in self.binds.items()} | asking_nobody
+        return {path: (bind, reason) for path, bind in self.binds.items() if path != ("api",)} | asking_nobody
 
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant: its own settings on top of `[settings]`."""
@@ -570,6 +577,8 @@ class Config(BaseSettings):
                 for path, (bind, reason) in self.binds_that_ask_nobody.items()
                 if not bind.is_loopback
             )
+        if 0 < len(self.api.admin_key.get_secret_value()) < API_KEY_LENGTH_MINIMUM:
+            problems.append((("api", "admin_key"), f"is shorter than {API_KEY_LENGTH_MINIMUM} characters"))
         if not self.data.is_memory and Path(self.data.dir).exists() and not Path(self.data.dir).is_dir():
             problems.append((("data", "dir"), f"{self.data.dir} is not a directory"))
         if problems:

@@ -42,6 +42,10 @@ _log = get_logger(__name__)
 Front = Callable[[Broker, socket.socket], AbstractAsyncContextManager[Address]]
 
 
+class FrontError(Exception):
+    """The HTTP side cannot be served as it is configured; one line for the operator."""
+
+
 def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
     """Serve until SIGTERM or SIGINT; the whole life of the process after its configuration is known.
 
@@ -64,7 +68,7 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
         return _exit(error, ExitCode.DATA)
     except (DataDirectoryError, StoreUnavailable) as error:
         return _exit(error, ExitCode.PERMISSION)
-    except StoreError as error:
+    except (StoreError, FrontError) as error:
         return _exit(error, ExitCode.CONFIG)
     except ShardFailed as error:
         return _exit(error, ExitCode.FAILURE)
