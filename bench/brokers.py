@@ -124,7 +124,9 @@ def mosquitto(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
 
 
 @contextlib.contextmanager
-def rookery(cpus: Sequence[int] | None = None, options: Sequence[str] = ()) -> Iterator[Broker]:
+def rookery(
+    cpus: Sequence[int] | None = None, options: Sequence[str] = (), *, timeout_s: float = START_TIMEOUT_S
+) -> Iterator[Broker]:
     """Rookery on a free port of 127.0.0.1, started as users start it; options of `rookery serve` overrule ours."""
     command = [
         *(sys.executable, "-m", "rookery.api.cli", "serve"),
@@ -132,7 +134,7 @@ def rookery(cpus: Sequence[int] | None = None, options: Sequence[str] = ()) -> I
         *options,
     ]
     with _started(command, cpus) as process:
-        ready = _read_line(process)
+        ready = _read_line(process, timeout_s)
         found = re.fullmatch(r"ready mqtt=(\S+):(\d+) api=\S+", ready.strip())
         if not found:
             raise BrokerError(f"rookery said {ready!r} instead of where it listens{_last_words(process)}")
@@ -234,15 +236,15 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
     raise BrokerError(f"{process.args!r} accepted no connection within {START_TIMEOUT_S} s{_last_words(process)}")
 
 
-def _read_line(process: subprocess.Popen[bytes]) -> str:
+def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> str:
     """The first line that the process writes."""
     assert process.stdout is not None
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     line = b""
     while not line.endswith(b"\n"):
         readable, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
         if not readable:
-            raise BrokerError(f"{process.args!r} was not ready within {START_TIMEOUT_S} s{_last_words(process)}")
+            raise BrokerError(f"{process.args!r} was not ready within {timeout_s} s{_last_words(process)}")
         # Unbuffered, so that select sees what is left.
         piece = os.read(process.stdout.fileno(), 4096)
         if not piece:

@@ -1,4 +1,5 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from rookery.core.events import Event
 from rookery.core.log.durable_log import DurableLog
@@ -14,6 +15,12 @@ class EngineBusy(Exception):
 def check_message_user_properties(pairs: Iterable[tuple[str, str]]) -> None:
     """Raise ValueError when Engine.admit does not take them as message_user_properties."""
 
+class WaitingMemory(NamedTuple):
+    """What messages that wait in inboxes take, in bytes."""
+
+    memory_bytes: int  # of all engines of the process
+    file_bytes: int  # whole chunks of 4 MiB
+
 class Engine:
     def __init__(
         self, *, shard_count: int = 1, server_id: str = "", default_settings: TenantSettings | None = None
@@ -22,6 +29,15 @@ class Engine:
     def shard_count(self) -> int: ...
     @property
     def server_id(self) -> str: ...
+    def spill(self, descriptors: Sequence[int], after_bytes: int) -> None:
+        """Keep messages that wait in inboxes in files, once those of the process take after_bytes of memory.
+
+        descriptors: one empty file per shard, taken over. Before restore() and before any shard runs.
+        """
+
+    def waiting_memory(self) -> WaitingMemory:
+        """What messages that wait in inboxes take just now."""
+
     def restore(self, log: DurableLog, now_ms: int | None = None, unix_ms: int | None = None) -> None:
         """Read sessions and retained messages back, and write all changes to the log from now on.
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import sys
 import time
+from collections import namedtuple
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -25,6 +26,7 @@ from rookery.core.border.results cimport decode_event, decode_notice, decode_res
 from rookery.core.log.batch cimport batch_init
 from rookery.core.log.durable_log cimport DurableLog
 from rookery.core.permissions.rule_set cimport Permissions
+from rookery.core.sessions.message cimport waiting_bytes
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_take
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
@@ -58,6 +60,7 @@ from rookery.core.structures.hashing cimport hash_bytes
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
 from rookery.core.structures.reclaim cimport reclaim_free, reclaim_new
 from rookery.core.structures.rows cimport Rows, rows_free
+from rookery.core.structures.spill cimport spill_bytes, spill_end, spill_new
 
 from rookery.core.log.errors import LogError
 from rookery.core.notices import NoticeKind
@@ -98,6 +101,9 @@ class EngineBusy(Exception):
 
 def check_message_user_properties(object pairs):
     encode_additions(pairs)
+
+
+WaitingMemory = namedtuple("WaitingMemory", ("memory_bytes", "file_bytes"))
 
 
 # A cycle that is collected must not take the fields away before __dealloc__ has read them.
@@ -161,6 +167,8 @@ cdef class Engine:
         if universe.reclaim != NULL:
             reclaim_free(universe.reclaim)
         registry_clear(&universe.registry)
+        for index in range(universe.shard_count):
+            spill_end(universe.spills[index])
         free(universe.shards)
         free(universe.default_quota_limits)
         free(universe)
@@ -187,6 +195,32 @@ cdef class Engine:
         return 0
 
     # Durability
+
+    def spill(self, descriptors not None, uint64_t after_bytes):
+        cdef uint32_t index
+        cdef Shard *shard
+        if self._log is not None or self._running:
+            raise RuntimeError("where waiting messages go is told before a log is read back or a shard runs")
+        if len(descriptors) != self.shard_count:
+            raise ValueError(f"{len(descriptors)} files for {self.shard_count} shards")
+        for index in range(self._universe.shard_count):
+            shard = self._shard(index)
+            if self._universe.spills[index] != NULL:
+                raise RuntimeError("where waiting messages go is told once")
+            self._universe.spills[index] = spill_new(descriptors[index])
+            if self._universe.spills[index] == NULL:
+                raise MemoryError("there are not enough addresses for a file of waiting messages")
+            shard.world.spill = self._universe.spills[index]
+            shard.world.spill_after_bytes = after_bytes
+
+    def waiting_memory(self):
+        cdef uint32_t index
+        cdef uint64_t file_bytes = 0
+        self._shard(0)
+        for index in range(self._universe.shard_count):
+            if self._universe.spills[index] != NULL:
+                file_bytes += spill_bytes(self._universe.spills[index])
+        return WaitingMemory(waiting_bytes(), file_bytes)
 
     def restore(self, DurableLog log not None, object now_ms=None, object unix_ms=None):
         cdef Restore restore

@@ -286,6 +286,11 @@ class DataSection(Section):
     segment_size_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024**3, description="size of one file of the durable log"
     )
+    inbox_memory_bytes: int = Field(
+        default=128 * 1024 * 1024,
+        ge=0,
+        description="of messages that wait in inboxes; what is beyond lies in files of the directory",
+    )
     refuse_after_ms: int = Field(
         default=5000,
         ge=0,

@@ -1,6 +1,7 @@
 """The durable log of a broker, from its start to its end."""
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -91,6 +92,7 @@ async def open_durable_data(section: DataSection, engine: Engine) -> AsyncIterat
         return
     folder = section.directory / LOG_FOLDER
     log = await trio.to_thread.run_sync(_open, section, folder)
+    engine.spill(_spill_files(folder.parent, engine.shard_count), section.inbox_memory_bytes)
     await trio.to_thread.run_sync(engine.restore, log)
     if log.lost is not None:
         _log.warning(
@@ -108,6 +110,15 @@ async def open_durable_data(section: DataSection, engine: Engine) -> AsyncIterat
         log.stop()
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(thread.join)
+
+
+def _spill_files(directory: Path, count: int) -> list[int]:
+    """Descriptors of files without a name: whatever ends the process, nothing of them is left."""
+    descriptors = []
+    for _ in range(count):
+        with tempfile.TemporaryFile(dir=directory) as file:
+            descriptors.append(os.dup(file.fileno()))
+    return descriptors
 
 
 def _open(section: DataSection, folder: Path) -> DurableLog:

@@ -6,14 +6,23 @@ out-buffer that refers to a large payload) calls publication_keep, and all who f
 
 A Message is owned by whoever holds a reference. The count is plain while one shard alone holds it; message_share
 makes it atomic before the message is handed to another thread for the first time.
+
+Messages that wait in inboxes are counted, in WAITING_BYTES of the process; those beyond a limit lie in a Spill.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.spill cimport Spill
 from rookery.core.wire.packets cimport ForwardedProperties
 
 cdef enum:
     NEVER = 0  # as a point in time: does not expire
+
+
+cdef enum MessageStorage:
+    MESSAGE_PLAIN = 0            # on the heap
+    MESSAGE_COUNTED = 1          # on the heap, in WAITING_BYTES
+    MESSAGE_SPILLED = 2
 
 
 cdef struct Message:
@@ -27,6 +36,7 @@ cdef struct Message:
     uint32_t topic_size          # bytes, all three follow the struct in this order
     uint32_t properties_size     # forwarded properties in wire form
     uint32_t payload_size
+    uint32_t storage             # MessageStorage; atomic once it is shared
 
 
 cdef struct EncodedPublish:      # a PUBLISH in World.scratch, written once and copied into many outboxes
@@ -80,6 +90,11 @@ cdef void message_share(Message *message) noexcept nogil
 
 # The kept form, with one reference more for the caller; NULL when memory is short.
 cdef Message *publication_keep(Publication *publication) noexcept nogil
+# The same for an inbox, where it may lie for long: in the spill once more than limit_bytes wait. spill NULL: without.
+cdef Message *publication_keep_waiting(
+    Publication *publication, Spill *spill, uint64_t limit_bytes) noexcept nogil
+# Bytes of messages on the heap that an inbox keeps, or has kept, in this process.
+cdef uint64_t waiting_bytes() noexcept nogil
 # Hand out a kept message: borrows from it. The caller's reference must outlive the publication.
 cdef void publication_of(Message *message, Publication *publication) noexcept nogil
 # Drops what publication_keep stored.

@@ -22,7 +22,8 @@ from rookery.core.sessions.journal cimport (
 )
 from rookery.core.sessions.memberships cimport memberships_tell
 from rookery.core.sessions.message cimport (
-    NEVER, EncodedPublish, Message, Publication, message_release, publication_end, publication_keep, publication_of,
+    NEVER, EncodedPublish, Message, Publication, message_release, publication_end, publication_keep,
+    publication_keep_waiting, publication_of,
 )
 from rookery.core.sessions.notices cimport NOTICE_MESSAGE_SENT
 from rookery.core.sessions.outbox cimport (
@@ -436,7 +437,8 @@ cdef DeliveryResult _put_into_inbox(
     delivery.retain = retain
     delivery.shared_place = publication.shared_place
     delivery.subscription_ids = NULL
-    delivery.message = publication_keep(publication)
+    delivery.message = publication_keep_waiting(
+        publication, session.tenant.world.spill, session.tenant.world.spill_after_bytes)
     if delivery.message == NULL:
         drop_publication(session, publication, qos, DROP_NO_MEMORY)
         return DELIVERY_DROPPED

@@ -32,6 +32,7 @@ from rookery.core.structures.hashing cimport HashKey
 from rookery.core.structures.id_map cimport IdMap
 from rookery.core.structures.packet_ids cimport PacketIdSet
 from rookery.core.structures.pointer_map cimport PointerMap
+from rookery.core.structures.spill cimport Spill
 from rookery.core.structures.timers cimport Timer, TimingWheel
 from rookery.core.topics.cache cimport MatchCache, MatchEntry
 from rookery.core.topics.retained cimport RetainedTree
@@ -354,6 +355,8 @@ cdef struct World:               # what sessions and tenants of one shard have i
     uint64_t recent_publisher    # serial of the session whose rules recent_verdict is of; 0 = none
     uint8_t recent_verdict       # about publishing to recent_topic
     uint8_t log_pressure         # LogPressure at the beginning of the turn; LOG_FLOWS without a journal
+    Spill *spill                 # where messages go that wait beyond spill_after_bytes; NULL = nowhere
+    uint64_t spill_after_bytes
     uint64_t session_count
     uint64_t subscription_count
     Target *targets              # scratch of the publication that is being handed out

@@ -38,6 +38,7 @@ cdef struct Redelivery:
 
 # A session by its serial; NULL when there is none.
 cdef Session *session_of_serial(const PointerMap *sessions, uint64_t serial) noexcept nogil
+# Different numbers have different hashes.
 cdef uint64_t number_hash(uint64_t number) noexcept nogil
 
 # 0, or -1 when memory is short; the message stays the caller's.

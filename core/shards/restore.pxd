@@ -7,6 +7,7 @@ shard that their key hashes to in this process, which need not be the one that w
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from rookery.core.shards.redelivery cimport Redelivery
 from rookery.core.shards.state cimport Universe
+from rookery.core.structures.number_index cimport NumberIndex
 from rookery.core.structures.pointer_map cimport PointerMap
 
 
@@ -15,7 +16,9 @@ cdef struct Restore:
     uint64_t unix_ms           # now
     uint64_t now_ms            # clock of the shards
     PointerMap sessions        # of all shards, by serial
-    PointerMap messages        # by number
+    NumberIndex messages[64]   # LOG_SOURCES: by the source and which of its numbers it is; one reference each
+    PointerMap origins         # numbers of copies -> the number of what they are copies of
+    uint64_t unrelaxed_bytes   # of messages that were read back since pages were unmapped
     Redelivery redelivery
     uint64_t highest_serial
     uint64_t highest_message

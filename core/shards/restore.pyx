@@ -1,7 +1,7 @@
 """See restore.pxd."""
 
 from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memset
 
 from rookery.core.log.format cimport KIND_HOLE, get_u16, get_u32, get_u64
@@ -20,11 +20,12 @@ from rookery.core.sessions.journal cimport (
 )
 from rookery.core.sessions.message cimport (
     NEVER, Message, Publication, message_acquire, message_new, message_release, publication_end,
+    message_size, publication_keep_waiting,
 )
 from rookery.core.sessions.retain cimport RETAIN_NO_MEMORY, tenant_retain_at
 from rookery.core.sessions.quota cimport session_measure
 from rookery.core.sessions.session cimport session_end, session_find, session_new
-from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Session, Tenant
+from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Session, Tenant, World
 from rookery.core.sessions.subscriptions cimport SUBSCRIBE_NO_MEMORY, session_subscribe, session_unsubscribe
 from rookery.core.shards.admission cimport owner_shard, session_key_hash
 from rookery.core.shards.errands cimport errands_send
@@ -40,17 +41,18 @@ from rookery.core.shards.tenants cimport tenant_acquire, tenant_release
 from rookery.core.shards.turn cimport turn_take_mail
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport hash_bytes
+from rookery.core.structures.number_index cimport (
+    number_index_clear, number_index_each, number_index_get, number_index_put)
 from rookery.core.structures.packet_ids cimport packet_ids_add, packet_ids_remove
 from rookery.core.structures.pointer_map cimport (
-    pointer_map_add, pointer_map_each, pointer_map_first, pointer_map_free, pointer_map_next, pointer_map_remove,
+    pointer_map_add, pointer_map_each, pointer_map_first, pointer_map_free, pointer_map_remove,
 )
+from rookery.core.structures.spill cimport Spill, spill_relax
 from rookery.core.topics.names cimport ParsedFilter, ShareKind
 
 
-cdef struct _Numbered:           # a message by its number in the log
-    uint64_t number
-    uint64_t origin              # what it is a copy of; itself when it is none
-    Message *message
+cdef enum:
+    _BYTES_TO_RELAX = 67108864   # 64 MiB of messages are touched, then pages of the spilled ones are unmapped
 
 
 cdef inline int _fault(Restore *restore, const char *text) noexcept nogil:
@@ -70,12 +72,16 @@ cdef inline Session *_session(Restore *restore, uint64_t serial) noexcept nogil:
     return session_of_serial(&restore.sessions, serial)
 
 
-cdef _Numbered *_numbered(Restore *restore, uint64_t number) noexcept nogil:
+cdef Message *_numbered(Restore *restore, uint64_t number) noexcept nogil:
+    return <Message *> number_index_get(&restore.messages[number % LOG_SOURCES], number // LOG_SOURCES)
+
+
+cdef uint64_t _origin(Restore *restore, uint64_t number) noexcept nogil:
+    """What the message is a copy of; itself when it is none."""
     cdef uint32_t cursor
-    cdef _Numbered *numbered = <_Numbered *> pointer_map_first(&restore.messages, number_hash(number), &cursor)
-    while numbered != NULL and numbered.number != number:
-        numbered = <_Numbered *> pointer_map_next(&restore.messages, number_hash(number), &cursor)
-    return numbered
+    # Different numbers have different hashes.
+    cdef void *origin = pointer_map_first(&restore.origins, number_hash(number), &cursor)
+    return <uint64_t> <size_t> origin if origin != NULL else number
 
 
 cdef void _end(Restore *restore, Session *session) noexcept nogil:
@@ -222,50 +228,58 @@ cdef int _read_message(
     return 0
 
 
+cdef inline void _relax(Restore *restore, uint32_t size) noexcept nogil:
+    """So many more bytes of messages were touched."""
+    cdef Spill *spill = restore.universe.shards[0].world.spill
+    restore.unrelaxed_bytes += size
+    if spill != NULL and restore.unrelaxed_bytes > _BYTES_TO_RELAX:
+        restore.unrelaxed_bytes = 0
+        spill_relax(spill)
+
+
 cdef int _apply_message(Restore *restore, const uint8_t *body, uint32_t size) noexcept nogil:
     cdef Publication publication
+    cdef World *world = &restore.universe.shards[0].world
     cdef uint64_t number = get_u64(body)
-    cdef _Numbered *numbered
+    cdef Message *message
     if _read_message(restore, body + 8, size - 8, &publication) != 0:
         return -1
     if number > restore.highest_message:
         restore.highest_message = number
     if _numbered(restore, number) != NULL:
         return 0  # Another shard has written it as well.
-    numbered = <_Numbered *> malloc(sizeof(_Numbered))
-    if numbered == NULL:
+    message = publication_keep_waiting(&publication, world.spill, world.spill_after_bytes)
+    publication_end(&publication)
+    if message == NULL or number_index_put(
+            &restore.messages[number % LOG_SOURCES], number // LOG_SOURCES, message) != 0:
+        message_release(message)
         return _fault(restore, b"out of memory")
-    numbered.number = number
-    numbered.origin = number
-    numbered.message = message_new(&publication)
-    if numbered.message == NULL or pointer_map_add(&restore.messages, number_hash(number), numbered) != 0:
-        message_release(numbered.message)
-        free(numbered)
-        return _fault(restore, b"out of memory")
+    _relax(restore, size)
     return 0
 
 
 cdef int _apply_queued(Restore *restore, Session *session, const uint8_t *body, uint32_t size) noexcept nogil:
-    cdef _Numbered *numbered = _numbered(restore, get_u64(body + 8))
+    cdef uint64_t number = get_u64(body + 8)
+    cdef Message *message = _numbered(restore, number)
     cdef uint16_t packet_id = <uint16_t> get_u16(body + 16)
     cdef uint32_t head = QUEUED_HEAD + (8 if body[19] & HAS_GROUP else 0)
     cdef uint32_t count = (size - head) // 4 if size > head else 0
     cdef uint32_t index
     cdef uint64_t group
     cdef Delivery delivery
-    if numbered == NULL and restore.has_holes:
+    if message == NULL and restore.has_holes:
         return 0
-    if numbered == NULL:
+    if message == NULL:
         return _fault(restore, b"a delivery names a message that the log does not have")
     if body[18] < 1 or body[18] > 2 or size != head + 4 * count:
         return _fault(restore, b"a delivery makes no sense")
     group = get_u64(body + QUEUED_HEAD) if head > QUEUED_HEAD else 0
-    if redelivery_arrived(&restore.redelivery, numbered.origin, session.serial, group) != 0:
+    if redelivery_arrived(&restore.redelivery, _origin(restore, number), session.serial, group) != 0:
         return _fault(restore, b"out of memory")
     memset(&delivery, 0, sizeof(delivery))
     delivery.qos = body[18]
     delivery.retain = body[19] & ~HAS_GROUP
-    delivery.message = numbered.message
+    delivery.message = message
     if count > 0:
         delivery.subscription_ids = <uint32_t *> malloc((count + 1) * sizeof(uint32_t))
         if delivery.subscription_ids == NULL:
@@ -321,27 +335,25 @@ cdef int _apply_dropped(Restore *restore, Session *session, uint32_t place) noex
 
 
 cdef int _apply_taken(Restore *restore, Session *session, uint16_t packet_id, uint64_t number) noexcept nogil:
-    cdef _Numbered *numbered
+    cdef Message *message
     if packet_ids_add(&session.received, packet_id) < 0:
         return _fault(restore, b"out of memory")
     if number == 0:
         return 0  # A checkpoint's, which does not say anew what is under way to other shards.
-    numbered = _numbered(restore, number)
-    if numbered == NULL:
+    message = _numbered(restore, number)
+    if message == NULL:
         return 0 if restore.has_holes else _fault(restore, b"a message was taken that the log does not have")
-    if redelivery_taken(&restore.redelivery, session.serial, packet_id, number, numbered.message) != 0:
+    if redelivery_taken(&restore.redelivery, session.serial, packet_id, number, message) != 0:
         return _fault(restore, b"out of memory")
     return 0
 
 
 cdef int _apply_arrived(Restore *restore, uint64_t number, uint64_t origin) noexcept nogil:
-    cdef _Numbered *numbered
     if number == 0:
         redelivery_retained(&restore.redelivery, origin)
-        return 0
-    numbered = _numbered(restore, number)
-    if numbered != NULL:
-        numbered.origin = origin
+    elif origin != 0 and origin != number and _origin(restore, number) == number:
+        if pointer_map_add(&restore.origins, number_hash(number), <void *> <size_t> origin) != 0:
+            return _fault(restore, b"out of memory")
     return 0
 
 
@@ -567,12 +579,18 @@ cdef void _exchange_mail(Universe *universe) noexcept nogil:
 
 
 cdef void restore_clear(Restore *restore) noexcept nogil:
-    cdef uint32_t cursor = 0
-    cdef _Numbered *numbered = <_Numbered *> pointer_map_each(&restore.messages, &cursor)
-    while numbered != NULL:
-        message_release(numbered.message)
-        free(numbered)
-        numbered = <_Numbered *> pointer_map_each(&restore.messages, &cursor)
+    cdef uint32_t source
+    cdef uint64_t cursor
+    cdef Message *message
+    for source in range(LOG_SOURCES):
+        # In the order in which they lie in the spill: each page of it is touched once.
+        cursor = 0
+        message = <Message *> number_index_each(&restore.messages[source], &cursor)
+        while message != NULL:
+            _relax(restore, message_size(message))
+            message_release(message)
+            message = <Message *> number_index_each(&restore.messages[source], &cursor)
+        number_index_clear(&restore.messages[source])
     redelivery_clear(&restore.redelivery)
-    pointer_map_free(&restore.messages)
+    pointer_map_free(&restore.origins)
     pointer_map_free(&restore.sessions)

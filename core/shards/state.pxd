@@ -27,6 +27,7 @@ from rookery.core.structures.hashing cimport HashKey
 from rookery.core.structures.mutex cimport Mutex
 from rookery.core.structures.pointer_map cimport PointerMap
 from rookery.core.structures.reclaim cimport ReclaimDomain
+from rookery.core.structures.spill cimport Spill
 from rookery.core.structures.timers cimport Timer
 from rookery.core.topics.retained cimport RetainedWalk
 from rookery.core.wire.property_memo cimport PropertyMemo
@@ -475,6 +476,7 @@ cdef struct Universe:
     uint64_t checkpoint_bytes   # twice what the last one wrote: the log has to grow by it before the next
     bint is_checkpointing
     uint64_t wall_offset_ms    # milliseconds of the epoch = clock of the shards + this
+    Spill *spills[64]            # World.spill of each shard, owned; NULL = none; freed after all messages
 
 
 cdef struct Listener:

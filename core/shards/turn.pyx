@@ -45,6 +45,7 @@ from rookery.core.shards.sweeps cimport sweeps_have_work, sweeps_step
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport memory_link_is_readable
 from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online, reclaim_quiescent
+from rookery.core.structures.spill cimport SPILL_RELAX_MS, spill_is_used, spill_step
 from rookery.core.structures.timers cimport Timer, wheel_expire, wheel_wait_ms
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -237,6 +238,8 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     commits_submit(shard)
     mail_hand_over(shard)
     commits_step(shard)
+    if shard.world.spill != NULL:
+        spill_step(shard.world.spill, shard.world.now_ms)
     shard.flushed_bytes = shard.flush_list.queued_bytes
     _flush_all(shard)
     reclaim_quiescent(shard.universe.reclaim, shard.index)
@@ -282,6 +285,8 @@ cdef int _wait_ms(Shard *shard) noexcept nogil:
         wait = _WAIT_LIMIT_MS
     if shard.held != NULL and wait > _HELD_LOOK_MS:
         wait = _HELD_LOOK_MS
+    if shard.world.spill != NULL and spill_is_used(shard.world.spill) and wait > SPILL_RELAX_MS:
+        wait = SPILL_RELAX_MS
     if shard.is_stopping and wait > _STOPPING_LOOK_MS:
         wait = _STOPPING_LOOK_MS
     return <int> wait

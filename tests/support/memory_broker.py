@@ -12,6 +12,8 @@ of them has anything left to do. Time stands still until advance() moves it. Wha
 support.packets, which refuses what the standard does not allow, so that every test checks that, too.
 """
 
+import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -107,6 +109,7 @@ class Broker:
         segment_size: int = SEGMENT_SIZE,
         refuse_after_ms: int = REFUSE_AFTER_MS,
         backlog_limit: int = BACKLOG_LIMIT,
+        inbox_memory: int | None = 0,  # None: all messages that wait lie in memory
         now_ms: int = 1_000_000,
         **settings: Any,
     ) -> None:
@@ -122,6 +125,8 @@ class Broker:
                 refuse_after_ms=refuse_after_ms,
                 backlog_limit=backlog_limit,
             )
+            if inbox_memory is not None:
+                self.engine.spill([_nameless_file(data) for _ in range(shard_count)], inbox_memory)
             self.engine.restore(self.log, now_ms=now_ms, unix_ms=EPOCH_MS + now_ms)
             self._log_thread = threading.Thread(target=self.log.run)
             self._log_thread.start()
@@ -456,6 +461,11 @@ class Client:
 
 
 # What happens to those who break the protocol.
+
+
+def _nameless_file(directory: Path) -> int:
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return os.dup(file.fileno())
 
 
 def population(broker: Broker) -> dict[str, int]:
