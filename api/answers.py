@@ -6,7 +6,7 @@ from quart import Response
 from werkzeug.exceptions import HTTPException
 
 from rookery.core.topics.names import InvalidTopic
-from rookery.server.broker import BrokerBusy, BrokerLate, BrokerStopping
+from rookery.server.broker import BrokerBusy, BrokerDiskFull, BrokerLate, BrokerNotDurable, BrokerStopping
 
 from .parameters import BadParameter
 
@@ -18,6 +18,8 @@ _ERRORS: Mapping[type[Exception], tuple[int, str | None]] = {
     InvalidTopic: (403, "Unaccepted Topic"),
     BrokerBusy: (400, "BACK_PRESSURE_REJECTED"),
     BrokerLate: (500, "TRY_LATER"),
+    BrokerNotDurable: (503, None),
+    BrokerDiskFull: (507, None),
     BrokerStopping: (503, "TRY_LATER"),
 }
 

@@ -95,6 +95,14 @@ class BrokerLate(BrokerError):
     """A shard did not answer in time; what became of the command is not known."""
 
 
+class BrokerNotDurable(BrokerError):
+    """The disk fails: what was asked for is not durable now. Whether it will be is not known."""
+
+
+class BrokerDiskFull(BrokerNotDurable):
+    """The same, for want of space."""
+
+
 class BrokerStopping(BrokerError):
     """The broker takes no more commands."""
 
@@ -167,7 +175,7 @@ class Broker:
         self._entering = trio.CancelScope()
         self._replies = Replies()
         self.sessions = Sessions(engine, self._ask)
-        self.retained = RetainedMessages(engine, self._ask)
+        self.retained = RetainedMessages(engine, self._ask, self._check_log_takes_more)
         self.inventory = Inventory(engine, self._ask)
         self.events = EventBus(engine.observe)
         self.plugins = plugins or PluginHost(())
@@ -192,12 +200,13 @@ class Broker:
     ) -> PublishOutcome:
         """Publish a message to the subscribers of a tenant, on all shards; what became of it, added up.
 
-        Raises InvalidTopic before anything is done; BrokerBusy when the first shard has no room, or what may have to be
-        durable cannot be made so now, nothing done; BrokerLate when a shard did not answer in time; BrokerStopping.
+        What of it must be durable is so when this returns. Raises InvalidTopic before anything is done; BrokerBusy when
+        the first shard has no room or too much waits for the disk, nothing done; BrokerNotDurable; BrokerLate when a
+        shard did not answer in time; BrokerStopping.
         """
         self.check_topic(tenant_id, topic)
-        if (qos > 0 or retain) and not self.data.takes_more:
-            raise BrokerBusy(self.data.complaint() or "too much waits for the durable log")
+        if qos > 0 or retain:
+            self._check_log_takes_more()
         publish = partial(
             self._engine.publish,
             tenant_id=tenant_id,
@@ -210,6 +219,18 @@ class Broker:
 
         answers = await self._ask(for_each_shard(publish, self._engine.shard_count))
         return sum((answer for answer in answers if isinstance(answer, PublishOutcome)), start=PublishOutcome())
+
+    def _check_log_takes_more(self) -> None:
+        """Raise BrokerNotDurable or BrokerBusy when nothing more is to be added to what waits for the disk."""
+        if not self.data.takes_more:
+            raise self._not_durable() or BrokerBusy("too much waits for the durable log")
+
+    def _not_durable(self) -> BrokerNotDurable | None:
+        """What to tell whoever waits for the disk; None while nothing is wrong with it."""
+        complaint = self.data.complaint()
+        if complaint is None:
+            return None
+        return BrokerDiskFull(complaint) if self.data.is_full else BrokerNotDurable(complaint)
 
     def check_topic(self, tenant_id: str, topic: str) -> None:
         """Raise InvalidTopic unless this is a topic name that the settings of the tenant allow."""
@@ -286,7 +307,9 @@ class Broker:
             for command, pending in zip(others, other_replies, strict=True):
                 await _insist(partial(command, pending.request))
             return [await pending.wait() for pending in expected]
-        raise BrokerLate(f"no answer from a shard within {self.config.server.reply_timeout_s:g} s")
+        raise self._not_durable() or BrokerLate(
+            f"no answer from a shard within {self.config.server.reply_timeout_s:g} s"
+        )
 
     # Plugins.
 

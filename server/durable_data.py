@@ -1,5 +1,6 @@
 """The durable log of a broker, from its start to its end."""
 
+import errno
 import os
 import tempfile
 import threading
@@ -67,6 +68,12 @@ class DurableData:
     def takes_more(self) -> bool:
         """False while so much waits for the disk, or it has failed for so long, that nothing should be added."""
         return self.log is None or not self.log.is_holding
+
+    @property
+    def is_full(self) -> bool:
+        """Is it for want of space that the log cannot be written?"""
+        state = self.state()
+        return state is not None and state.error in (errno.ENOSPC, errno.EDQUOT)
 
     def complaint(self) -> str | None:
         """Why what clients send is not made durable just now; None when it is, or need not be."""

@@ -1,5 +1,6 @@
 """What can be done to the retained messages of a tenant from outside."""
 
+from collections.abc import Callable
 from functools import partial
 
 from rookery.core.engine import Engine
@@ -9,11 +10,15 @@ from .commands import Ask, for_each_shard, total
 
 
 class RetainedMessages:
-    """The retained messages of a broker. Errors of all calls: BrokerBusy, BrokerLate, BrokerStopping."""
+    """The retained messages of a broker. Errors of all calls: BrokerBusy, BrokerNotDurable, BrokerLate, BrokerStopping.
 
-    def __init__(self, engine: Engine, ask: Ask) -> None:
+    What they say has been done is durable. check_room raises when the log takes nothing more.
+    """
+
+    def __init__(self, engine: Engine, ask: Ask, check_room: Callable[[], None]) -> None:
         self._engine = engine
         self._ask = ask
+        self._check_room = check_room
 
     async def store(
         self, tenant_id: str, topic: str, payload: bytes, *, qos: int, message_expiry_interval: int | None = None
@@ -22,6 +27,7 @@ class RetainedMessages:
 
         topic is a checked topic name.
         """
+        self._check_room()
         retain = partial(
             self._engine.retain,
             tenant_id=tenant_id,

@@ -14,6 +14,7 @@ from rookery.core.sessions.state cimport RESOURCE_COUNT, Counters, Quota, Sessio
 from rookery.core.shards.admission cimport (
     admission_admit, admission_refuse, session_key_hash,
 )
+from rookery.core.shards.answers cimport answer_begin, answer_put
 from rookery.core.shards.authentication cimport authentication_challenge, authentication_confirm
 from rookery.core.shards.connections cimport connection_by_handle, connection_drop, connection_new
 from rookery.core.shards.lifecycle cimport connection_close, connection_close_with, connection_refuse
@@ -60,7 +61,9 @@ cdef void _publish(Shard *shard, Command *command) noexcept nogil:
     cdef Tenant *tenant
     cdef Outcome outcome
     cdef Event *event = event_new(EVENT_PUBLISHED, command.request, NULL, 0)
+    cdef bint is_promised = command.message.qos > 0 or command.message.retain
     cdef bint is_retained = False
+    cdef uint64_t began = answer_begin(shard)
     memset(&outcome, 0, sizeof(outcome))
     if command.number != 0:
         command.message.expires_at_ms = shard.world.now_ms + command.number * 1000
@@ -76,7 +79,10 @@ cdef void _publish(Shard *shard, Command *command) noexcept nogil:
         event.numbers[1] = outcome.queued
         event.numbers[2] = outcome.dropped
         event.numbers[3] = is_retained
-    _reply(shard, event)
+    if is_promised:
+        answer_put(shard, event, began, outcome.given_to)
+    else:
+        _reply(shard, event)
 
 
 cdef Session *_session_of(Shard *shard, Command *command) noexcept nogil:
@@ -231,11 +237,11 @@ cdef void _observe(Shard *shard, Command *command) noexcept nogil:
     memcpy(shard.notices.wanted, wanted.data, NOTICE_KIND_COUNT)
 
 
-cdef void _reply_number(Shard *shard, const Command *command, uint64_t number) noexcept nogil:
+cdef Event *_number(const Command *command, uint64_t number) noexcept nogil:
     cdef Event *event = event_new(EVENT_NUMBER, command.request, NULL, 0)
     if event != NULL:
         event.numbers[0] = number
-    _reply(shard, event)
+    return event
 
 
 cdef Connection *_connection_of(Shard *shard, Command *command) noexcept nogil:
@@ -253,7 +259,7 @@ cdef void _kill(Shard *shard, Command *command) noexcept nogil:
         connection_close_with(
             connection, command.reason_code, command_string(command, KEY_REASON_STRING),
             command_string(command, KEY_SERVER_REFERENCE), True)
-        _reply_number(shard, command, 1)
+        _reply(shard, _number(command, 1))
 
 
 cdef void _subscribe(Shard *shard, Command *command) noexcept nogil:
@@ -261,24 +267,29 @@ cdef void _subscribe(Shard *shard, Command *command) noexcept nogil:
     cdef SubscriptionRequest request
     cdef bint existed = False
     cdef uint64_t reason_code
+    cdef uint64_t began = answer_begin(shard)
     if connection != NULL:
         memset(&request, 0, sizeof(request))
         request.topic_filter = command_string(command, KEY_TOPIC_FILTER)
         request.qos = <uint8_t> command.number
         reason_code = subscribe_for(connection, &request, &existed)
-        _reply_number(shard, command, reason_code | <uint64_t> existed << 8)
+        answer_put(shard, _number(command, reason_code | <uint64_t> existed << 8), began, 0)
 
 
 cdef void _unsubscribe(Shard *shard, Command *command) noexcept nogil:
     cdef Connection *connection = _connection_of(shard, command)
+    cdef uint64_t began = answer_begin(shard)
+    cdef uint64_t reason_code
     if connection != NULL:
-        _reply_number(shard, command, unsubscribe_for(connection, command_string(command, KEY_TOPIC_FILTER)))
+        reason_code = unsubscribe_for(connection, command_string(command, KEY_TOPIC_FILTER))
+        answer_put(shard, _number(command, reason_code), began, 0)
 
 
 cdef void _retain(Shard *shard, Command *command) noexcept nogil:
     cdef Tenant *tenant = tenant_acquire(shard, command_string(command, 0))
     cdef Publication publication
     cdef int result = RETAIN_NO_MEMORY
+    cdef uint64_t began = answer_begin(shard)
     if command.number != 0:
         command.message.expires_at_ms = shard.world.now_ms + command.number * 1000
     if tenant != NULL:
@@ -286,7 +297,7 @@ cdef void _retain(Shard *shard, Command *command) noexcept nogil:
         result = tenant_retain(tenant, &publication)
         publication_end(&publication)
         tenant_release(shard, tenant)
-    _reply_number(shard, command, <uint64_t> (result + 1))
+    answer_put(shard, _number(command, <uint64_t> (result + 1)), began, 0)
 
 
 cdef void _disconnect(Shard *shard, Command *command) noexcept nogil:

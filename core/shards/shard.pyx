@@ -8,6 +8,7 @@ from rookery.core.sessions.message cimport message_release
 from rookery.core.sessions.notices cimport notice_board_clear, notice_board_init
 from rookery.core.sessions.outbox cimport pool_clear, pool_init
 from rookery.core.shards.admission cimport abandon_transfer
+from rookery.core.shards.answers cimport answers_clear
 from rookery.core.shards.checkpoint cimport checkpoint_clear
 from rookery.core.shards.connections cimport connection_drop
 from rookery.core.shards.departed cimport departed_clear
@@ -154,6 +155,7 @@ cdef void shard_free(Shard *shard) noexcept nogil:
         checkpoint_clear(shard)
         replays_clear(shard)
         sweeps_clear(shard)
+        answers_clear(shard)
         _drop_connections(shard)
         # Other shards may be gone already: nothing is handed over any more.
         for target in range(shard.universe.shard_count):

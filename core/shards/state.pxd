@@ -437,6 +437,12 @@ cdef struct Event:
     uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
 
 
+cdef struct DueAnswer:         # a reply that waits for the log, see answers.pxd
+    DueAnswer *next
+    Event *event               # owned
+    Commitment due
+
+
 cdef struct EventQueue:        # from one shard to Python; under its mutex
     Mutex mutex
     Event *first
@@ -515,6 +521,8 @@ cdef struct Shard:
     uint64_t congested_until_ms[64]  # by tenant.shared.hash % CONGESTION_PLACES; atomic, read by other shards
     Journal journal            # World.journal, when there is a log
     Connection *uncommitted    # whose outboxes wait for the log
+    DueAnswer *first_answer    # replies that wait for the log, oldest first
+    DueAnswer *last_answer
     Checkpoint checkpoint
     uint64_t handovers         # of mail, ever
     uint64_t taken[64]         # by source: its last handing over that has been taken

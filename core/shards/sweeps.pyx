@@ -6,8 +6,9 @@ from libc.string cimport memcmp
 
 from rookery.core.sessions.retain cimport Retained, retained_expire
 from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.shards.answers cimport answer_begin, answer_put
 from rookery.core.shards.lifecycle cimport connection_close_with, session_finish
-from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
+from rookery.core.shards.queues cimport command_free, command_string, event_new
 from rookery.core.shards.state cimport ATTACHED, EVENT_NUMBER, Command, Connection, Event, Shard
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
 from rookery.core.structures.bytes cimport Bytes
@@ -19,19 +20,18 @@ cdef enum:
     _CONNECTIONS_PER_CHUNK = 256
 
 
-cdef void _answer(Shard *shard, const Command *command, uint64_t count) noexcept nogil:
+cdef void _answer(Shard *shard, const Command *command, uint64_t count, uint64_t began) noexcept nogil:
     cdef Event *event = event_new(EVENT_NUMBER, command.request, NULL, 0)
-    # Without memory for the answer the asker runs into its deadline.
     if event != NULL:
         event.numbers[0] = count
-        event_put(shard, event)
+    answer_put(shard, event, began, 0)
 
 
 cdef void sweep_begin(Shard *shard, Command *command, SweepKind kind) noexcept nogil:
     cdef Tenant *tenant = tenant_find(shard, command_string(command, SWEEP_TENANT_ID))
     cdef Sweep *sweep
     if tenant == NULL or (kind == SWEEP_RETAINED and tenant.retained == NULL):
-        _answer(shard, command, 0)
+        _answer(shard, command, 0, answer_begin(shard))
         command_free(command)
         return
     sweep = <Sweep *> calloc(1, sizeof(Sweep))
@@ -156,7 +156,9 @@ cdef void sweeps_step(Shard *shard) noexcept nogil:
             place = &sweep.next
         else:
             place[0] = sweep.next
-            _answer(shard, sweep.command, sweep.count)
+            # What is removed does not come back; a connection that is closed promises nothing.
+            _answer(shard, sweep.command, sweep.count, (
+                answer_begin(shard) - (sweep.kind != SWEEP_CONNECTIONS and sweep.count > 0)))
             _free(shard, sweep)
 
 

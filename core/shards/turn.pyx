@@ -19,6 +19,7 @@ from rookery.core.sessions.state cimport (
     TIMER_CONNECTION, TIMER_LISTENER, TIMER_PACING, TIMER_SESSION, Session, Tenant,
 )
 from rookery.core.shards.admission cimport admission_take_transfer
+from rookery.core.shards.answers cimport answers_have_work, answers_step
 from rookery.core.shards.commands cimport commands_run
 from rookery.core.shards.checkpoint cimport checkpoint_has_work
 from rookery.core.shards.commits cimport commits_have_work, commits_step, commits_submit
@@ -238,6 +239,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     commits_submit(shard)
     mail_hand_over(shard)
     commits_step(shard)
+    answers_step(shard)
     if shard.world.spill != NULL:
         spill_step(shard.world.spill, shard.world.now_ms)
     shard.flushed_bytes = shard.flush_list.queued_bytes
@@ -348,7 +350,7 @@ cdef void shard_run(Shard *shard) noexcept nogil:
         if wait > 0 and shard_may_sleep(shard):
             # One call both for a busy shard, which finds sockets ready at once, and for an idle one.
             reclaim_offline(shard.universe.reclaim, shard.index)
-            if commits_have_work(shard):
+            if commits_have_work(shard) or answers_have_work(shard):
                 wait = 0  # The log has committed since the turn.
             count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, wait)
             shard_awake(shard)
@@ -363,4 +365,5 @@ cdef void shard_run(Shard *shard) noexcept nogil:
         if _is_trickling(shard, count) and not has_more:
             _gather()
     commits_step(shard)
+    answers_step(shard)
     reclaim_offline(shard.universe.reclaim, shard.index)

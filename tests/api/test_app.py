@@ -4,7 +4,7 @@ import httpx
 import pytest
 import trio
 
-from rookery.server.broker import BrokerBusy, BrokerLate, BrokerStopping
+from rookery.server.broker import BrokerBusy, BrokerDiskFull, BrokerLate, BrokerNotDurable, BrokerStopping
 from support.service import Service, service_with
 
 
@@ -60,6 +60,8 @@ async def test_head_is_get_without_the_body(service: Service) -> None:
         (BrokerBusy(), 400, "BACK_PRESSURE_REJECTED"),
         (BrokerLate(), 500, "TRY_LATER"),
         (BrokerStopping(), 503, "TRY_LATER"),
+        (BrokerNotDurable("the disk fails"), 503, "the disk fails"),
+        (BrokerDiskFull("the disk is full"), 507, "the disk is full"),
         (RuntimeError("the secret is hunter2"), 500, "internal error"),
     ],
 )

@@ -1,11 +1,13 @@
 """What the broker tells of its durable log: figures, failures, and their end."""
 
 import errno
+import os
 from pathlib import Path
 
+import pytest
 import trio
 
-from rookery.server.broker import Broker
+from rookery.server.broker import Broker, BrokerDiskFull
 from rookery.server.events import StorageFailed, StorageRecovered
 from support.own_broker import broker_with, connect
 from support.packets import Puback, Publish
@@ -93,16 +95,61 @@ async def test_failure_that_is_over_at_once_is_told_too(tmp_path: Path) -> None:
         assert log.state().sync_failures > 0
 
 
+RETAIN = {"tenant_id": "acme", "topic": "r", "qos": "1", "client_type": "test"}
+
+
+async def test_http_answer_waits_for_the_disk(tmp_path: Path) -> None:
+    async with service_with(data={"dir": str(tmp_path)}) as service:
+        log = service.broker.data.log
+        assert log is not None
+        answers: list[int] = []
+
+        async def store() -> None:
+            answers.append((await service.http.post("/retain", headers=RETAIN, content=b"x")).status_code)
+
+        log.fail(errno.EIO, good_syncs=0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store)
+            await eventually(lambda: log.state().error == errno.EIO)
+            # Whoever asks for nothing durable is answered meanwhile, by the same shards.
+            assert (await service.publish(qos="0")).status_code == 200
+            assert answers == []
+            log.fail(0)
+        assert answers == [200]
+
+
+@pytest.mark.parametrize(("error", "status"), [(errno.EIO, 503), (errno.ENOSPC, 507)])
+async def test_http_request_that_the_disk_cannot_take_is_answered_so(tmp_path: Path, error: int, status: int) -> None:
+    late = {"data": {"dir": str(tmp_path)}, "server": {"reply_timeout_s": 0.2}}
+    async with service_with(**late) as service:
+        log = service.broker.data.log
+        assert log is not None
+        log.fail(error, writable_bytes=0)
+        refused = await service.http.post("/retain", headers=RETAIN, content=b"x")
+        assert (refused.status_code, refused.text) == (
+            status,
+            f"the durable log cannot be written: {os.strerror(error)}",
+        )
+        log.fail(0)
+        await eventually(lambda: log.state().error == 0)
+        assert (await service.http.post("/retain", headers=RETAIN, content=b"y")).status_code == 200
+
+
 async def test_http_publication_is_refused_when_the_disk_has_failed_for_long(tmp_path: Path) -> None:
-    async with service_with(data={"dir": str(tmp_path), "refuse_after_ms": 0}) as service:
+    options = {"data": {"dir": str(tmp_path), "refuse_after_ms": 0}, "server": {"reply_timeout_s": 0.2}}
+    async with service_with(**options) as service:
         log = service.broker.data.log
         assert log is not None
         assert (await service.publish()).status_code == 200
         log.fail(errno.ENOSPC, writable_bytes=0)
-        await service.broker.publish("acme", "r", b"x", retain=True)  # does not wait for the disk
+        with pytest.raises(BrokerDiskFull):
+            await service.broker.publish("acme", "r", b"x", retain=True)
         await eventually(lambda: log.is_refusing)
-        refused = await service.publish()
-        assert (refused.status_code, refused.text) == (400, "BACK_PRESSURE_REJECTED")
+        for refused in (await service.publish(), await service.http.post("/retain", headers=RETAIN, content=b"x")):
+            assert (refused.status_code, refused.text) == (
+                507,
+                "the durable log cannot be written: No space left on device",
+            )
         assert (await service.publish(qos="0")).status_code == 200
         log.fail(0)
         await eventually(lambda: not log.is_refusing)
