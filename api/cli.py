@@ -5,6 +5,7 @@ answer at once.
 """
 
 import importlib.metadata
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -58,7 +59,7 @@ def _configuration_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--config", "-c", type=click.Path(path_type=Path), help="Configuration file (TOML)."),
             click.option("--mqtt", metavar="HOST:PORT", help="Address of MQTT over TCP; port 0 takes a free one."),
             click.option("--api", metavar="HOST:PORT", help="Address of the HTTP API; port 0 takes a free one."),
-            click.option("--data", metavar="DIR", help="Directory of durable data, or 'memory'."),
+            click.option("--data", metavar="DIR", help="Directory of durable data, or 'memory'; else the user's own."),
             click.option("--shards", type=int, metavar="N", help="Threads that carry messages."),
             click.option("--insecure", is_flag=True, help="Let other machines in without authentication."),
             click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
@@ -179,11 +180,14 @@ class DeniedConfigFile(click.ClickException):
 def _load(file: Path | None, options: dict[str, Any]) -> "LoadedConfig":
     """The configuration, or an exit with all of its problems, one a line."""
     from rookery.server.config_sources import ConfigError, load_config
+    from rookery.server.data_directory import user_directory
 
     given = {flag: options[flag.removeprefix("--").replace("-", "_")] for flag in _FLAGS}
     flags = {_FLAGS[flag]: value for flag, value in given.items() if value is not None and value is not False}
+    own = user_directory(os.environ)
+    defaults = {} if own is None else {_FLAGS["--data"]: str(own)}
     try:
-        return load_config(file, flags, {path: flag for flag, path in _FLAGS.items()})
+        return load_config(file, flags, {path: flag for flag, path in _FLAGS.items()}, defaults=defaults)
     except ConfigError as error:
         failure = DeniedConfigFile if isinstance(error.__cause__, PermissionError) else UnusableConfig
         raise failure("\n".join(map(str, error.problems))) from error

@@ -83,6 +83,21 @@ def verify(directory: Path) -> int:
     return ExitCode.OK
 
 
+@log_commands.command()
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@explained
+def compact(directory: Path) -> int:
+    """Write what is alive in the log anew and remove the rest. No broker may run on it.
+
+    A broker does the same by itself as its log grows; this gives the space back now.
+    """
+    from rookery.server.compaction import compact_log
+
+    done = compact_log(directory)
+    click.echo(f"{done.bytes_before} bytes before, {done.bytes_after} bytes now")
+    return ExitCode.OK
+
+
 @click.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 @explained

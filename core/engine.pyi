@@ -29,6 +29,13 @@ class Engine:
     def shard_count(self) -> int: ...
     @property
     def server_id(self) -> str: ...
+    def compact(self) -> None:
+        """Write what is alive anew and have the log drop all that is older.
+
+        For an engine of one shard after restore(), while the log runs and no shard does. Blocks. OSError when the log
+        cannot be written; then nothing is dropped.
+        """
+
     def spill(self, descriptors: Sequence[int], after_bytes: int) -> None:
         """Keep messages that wait in inboxes in files, once those of the process take after_bytes of memory.
 

@@ -25,12 +25,14 @@ from rookery.core.border.pages cimport decode_tenants
 from rookery.core.border.results cimport decode_event, decode_notice, decode_resources
 from rookery.core.log.batch cimport batch_init
 from rookery.core.log.durable_log cimport DurableLog
+from rookery.core.log.writer cimport log_submit
 from rookery.core.permissions.rule_set cimport Permissions
 from rookery.core.sessions.message cimport waiting_bytes
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_take
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
 from rookery.core.shards.admission cimport owner_shard, session_key_hash
+from rookery.core.shards.checkpoint cimport checkpoint_begin, checkpoint_has_work, checkpoint_step
 from rookery.core.shards.mailbox cimport shard_wake
 from rookery.core.shards.pages cimport PAGE_ONE_SESSION, PAGE_ONLINE_ONLY, PAGE_STRING_COUNT
 from rookery.core.shards.queues cimport (
@@ -55,6 +57,7 @@ from rookery.core.shards.state cimport (
 from rookery.core.shards.transport cimport memory_link_new, memory_link_release
 from rookery.core.streams.tls cimport TlsLibrary
 from rookery.core.shards.turn cimport clock_ms, shard_run, shard_turn
+from rookery.core.structures.atomics cimport atomic_load_u32
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport hash_bytes
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
@@ -253,6 +256,24 @@ cdef class Engine:
             raise LogError(f"{error}: {restore.fault.decode()}") from None
         finally:
             restore_clear(&restore)
+
+    def compact(self):
+        cdef Shard *shard = self._shard(0)
+        cdef uint32_t error
+        if self._log is None or self._running or self.shard_count != 1:
+            raise RuntimeError("a log is compacted by an engine of one shard that has read it back and does not run")
+        # What is alive has been read back; what restore has added lies behind this.
+        with nogil:
+            checkpoint_begin(shard)
+        while self._universe.is_checkpointing:
+            with nogil:
+                checkpoint_step(shard)
+                log_submit(shard.journal.log, 0, &shard.journal.batch)
+            error = atomic_load_u32(&self._log.log.error)
+            if error != 0:
+                raise OSError(error, os.strerror(error))
+            if shard.checkpoint.is_ending or not checkpoint_has_work(shard):
+                time.sleep(0.001)  # for the disk
 
     # Running
 

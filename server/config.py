@@ -278,7 +278,11 @@ class ApiSection(Section):
 class DataSection(Section):
     """`[data]`: where sessions and retained messages are kept, and when what is written is on the disk."""
 
-    dir: str = Field(default=MEMORY, min_length=1, description=f"directory of durable data, or {MEMORY!r} for none")
+    dir: str = Field(
+        default=MEMORY,
+        min_length=1,
+        description=f"directory of durable data, or {MEMORY!r} for none; the command line has a default of its own",
+    )
     sync: Literal["always", "interval", "never"] = Field(
         default="always", description="when an acknowledgement leaves: after the disk has it, or the kernel"
     )

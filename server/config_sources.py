@@ -7,7 +7,7 @@ a field to a section of config.py and has all of them at once.
     environment   ROOKERY_MQTT__BIND=127.0.0.1:2883        sections and keys in any letter case, `__` between them
     file          [mqtt]
                   bind = "127.0.0.1:2883"
-    default
+    default       of the caller, else of the field
 
 Every error is found before one is reported, each with the path of its key and the place that the value came from.
 The values themselves appear in a message only where the message is ours: pydantic's are asked to leave them out,
@@ -199,11 +199,13 @@ def load_config(
     flags: Mapping[KeyPath, object] | None = None,
     flag_names: Mapping[KeyPath, str] | None = None,
     environment: Mapping[str, str] = os.environ,
+    defaults: Mapping[KeyPath, object] | None = None,
 ) -> LoadedConfig:
     """Read flags, environment and file, in this order of precedence.
 
     flags maps key paths to values that were given on the command line, flag_names the same paths to the flags' names
-    for messages. Raises ConfigError with everything that is wrong; ConfigUnreadable for a file that cannot be read.
+    for messages; defaults has values that take the place of the fields' own defaults. Raises ConfigError with
+    everything that is wrong; ConfigUnreadable for a file that cannot be read.
     """
     chosen = find_file(file, environment)
     if chosen is not None and not chosen.is_file():
@@ -212,6 +214,7 @@ def load_config(
     flag_source = InitSettingsSource(Config, _nest(flags or {}))
     environment_source = EnvironmentSource(Config, environment)
     file_source = FileSource(Config, chosen)
+    default_source = InitSettingsSource(Config, _nest(defaults or {}))
     origins = dict.fromkeys(_flatten(file_source()), f"file {chosen}")
     origins |= environment_source.origins
     origins |= {path: f"flag {(flag_names or {}).get(path, '.'.join(path))}" for path in flags or {}}
@@ -222,7 +225,7 @@ def load_config(
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return flag_source, environment_source, file_source
+            return flag_source, environment_source, file_source, default_source
 
     try:
         config = Located()

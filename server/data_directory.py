@@ -11,7 +11,7 @@ DIR/log.restoring/           of a restore that was not finished, see rookery.ser
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,20 @@ class DataDirectoryInUse(DataDirectoryError):
 
 class NoDataDirectory(DataDirectoryError):
     """There is no durable log where one was named."""
+
+
+def user_directory(environment: Mapping[str, str]) -> Path | None:
+    """Where a user's own broker keeps its data: `rookery` in XDG_STATE_HOME or ~/.local/state.
+
+    None for a user without a home directory.
+    """
+    state = Path(environment.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # so the specification has it; also when it is not set
+        try:
+            state = Path.home() / ".local" / "state"
+        except RuntimeError:
+            return None
+    return state / "rookery"
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from rookery.core.shards.state cimport Shard
 
 
 # One step, if one is due. Before what was recorded is submitted.
+# Begin one now; for the first shard, while none is under way.
+cdef void checkpoint_begin(Shard *shard) noexcept nogil
 cdef void checkpoint_step(Shard *shard) noexcept nogil
 cdef bint checkpoint_has_work(const Shard *shard) noexcept nogil
 cdef void checkpoint_clear(Shard *shard) noexcept nogil

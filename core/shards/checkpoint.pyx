@@ -225,6 +225,17 @@ cdef void _write_some(Shard *shard) noexcept nogil:
 
 # Beginning and end
 
+cdef void checkpoint_begin(Shard *shard) noexcept nogil:
+    cdef Universe *universe = shard.universe
+    cdef uint32_t index
+    # Whatever was recorded and is not yet written lies behind it.
+    universe.checkpoint_position = atomic_load_u64(&shard.journal.log.position)
+    universe.is_checkpointing = 1
+    atomic_store_u64(&universe.checkpoint_number, atomic_load_u64(&universe.checkpoint_number) + 1)
+    for index in range(1, universe.shard_count):
+        shard_wake(universe.shards[index])
+
+
 cdef void _lead(Shard *shard) noexcept nogil:
     """The first shard begins checkpoints and ends them."""
     cdef Universe *universe = shard.universe
@@ -236,12 +247,7 @@ cdef void _lead(Shard *shard) noexcept nogil:
         if universe.checkpoint_number == 0 and universe.checkpoint_position == 0:
             universe.checkpoint_position = position - min(position, atomic_load_u64(&log.total_bytes))
         if position - universe.checkpoint_position > _SEGMENTS_LEAST * log.segment_size + universe.checkpoint_bytes:
-            # Whatever was recorded and is not yet written lies behind it.
-            universe.checkpoint_position = position
-            universe.is_checkpointing = 1
-            atomic_store_u64(&universe.checkpoint_number, number + 1)
-            for index in range(1, universe.shard_count):
-                shard_wake(universe.shards[index])
+            checkpoint_begin(shard)
         return
     for index in range(universe.shard_count):
         if atomic_load_u64(&universe.shards[index].checkpoint.done) != number:

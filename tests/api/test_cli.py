@@ -11,6 +11,7 @@ import pytest
 from rookery.api.cli import main
 from rookery.server.auth.scram import ScramCredential
 from rookery.server.exit_code import ExitCode
+from support.process import start_rookery
 
 HEAVY = ("trio", "pydantic", "quart", "hypercorn", "structlog", "rookery.core")
 
@@ -20,6 +21,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No configuration file and no variable of ours is around."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ROOKERY_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,10 +110,42 @@ def test_check_prints_the_effective_configuration_with_origins(
         'bind = "127.0.0.1:7"  # environment ROOKERY_API__BIND',
         "count = 2  # flag --shards",
         f"MaxTopicLevels = 8  # file {file}",
-        'dir = "memory"  # default',
+        f'dir = "{tmp_path / "state" / "rookery"}"  # default',
     ):
         assert line in printed.splitlines()
     assert tomllib.loads(printed)["settings"]["MaxTopicLevels"] == 8
+
+
+@pytest.mark.parametrize("state", [None, "", "state"])
+def test_data_is_kept_in_the_home_folder_where_no_state_folder_is_named(
+    state: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME")
+    if state is not None:
+        monkeypatch.setenv("XDG_STATE_HOME", state)  # A path that is not absolute counts as none.
+    assert main(["check"]) == ExitCode.OK
+    line = f'dir = "{tmp_path / ".local" / "state" / "rookery"}"  # default'
+    assert line in capsys.readouterr().out.splitlines()
+    assert not (tmp_path / ".local").exists()
+
+
+def test_data_directory_of_the_configuration_is_taken_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--data", "memory"]) == ExitCode.OK
+    assert 'dir = "memory"  # flag --data' in capsys.readouterr().out.splitlines()
+    monkeypatch.setenv("ROOKERY_DATA__DIR", "memory")
+    assert main(["check"]) == ExitCode.OK
+    assert 'dir = "memory"  # environment ROOKERY_DATA__DIR' in capsys.readouterr().out.splitlines()
+
+
+def test_served_without_a_directory_it_keeps_what_must_survive_in_the_state_folder() -> None:
+    with start_rookery("--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0") as broker:
+        folder = Path(broker.process.state_home) / "rookery"
+        assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["log"]
+        assert folder.stat().st_mode & 0o777 == 0o700
+        broker.stop()
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])

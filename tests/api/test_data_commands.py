@@ -190,3 +190,11 @@ def test_backup_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert line.startswith(f"rookery: {complaint}")
     with lock_directory(tmp_path / "locked"):
         assert main(["restore", backup, str(tmp_path / "locked")]) == ExitCode.UNAVAILABLE
+
+
+def test_compact_tells_what_it_gave_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = fill(tmp_path, 100).stat().st_size
+    assert main(["log", "compact", str(tmp_path)]) == ExitCode.OK
+    (after,) = (path.stat().st_size for path in (tmp_path / "log").glob("*.log"))
+    assert capsys.readouterr().out == f"{before} bytes before, {after} bytes now\n"
+    assert main(["log", "compact", str(tmp_path / "none")]) == ExitCode.USAGE

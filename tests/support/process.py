@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -113,10 +114,16 @@ class Process:
     """A child process and its output. Made by run_process(), which ends it."""
 
     def __init__(
-        self, *command: str, stdin: int | None = subprocess.DEVNULL, descriptors: tuple[int, ...] = ()
+        self,
+        *command: str,
+        state_home: str,
+        stdin: int | None = subprocess.DEVNULL,
+        descriptors: tuple[int, ...] = (),
     ) -> None:
         self.command = command
+        self.state_home = state_home
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ROOKERY_")}
+        environment["XDG_STATE_HOME"] = state_home
         self.popen = subprocess.Popen(
             command,
             stdin=stdin,
@@ -167,17 +174,21 @@ class Process:
 def run_process(
     *command: str, stdin: int | None = subprocess.DEVNULL, descriptors: tuple[int, ...] = ()
 ) -> Iterator[Process]:
-    """A child process that does not outlive the block. It inherits descriptors, under the same numbers."""
-    process = Process(*command, stdin=stdin, descriptors=descriptors)
-    try:
-        yield process
-    finally:
-        if process.is_running:
-            process.popen.kill()
-        if process.popen.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                process.popen.stdin.close()
-        process.wait()
+    """A child process that does not outlive the block, with a state folder of its own, which does not either.
+
+    It inherits descriptors, under the same numbers.
+    """
+    with tempfile.TemporaryDirectory() as state_home:
+        process = Process(*command, state_home=state_home, stdin=stdin, descriptors=descriptors)
+        try:
+            yield process
+        finally:
+            if process.is_running:
+                process.popen.kill()
+            if process.popen.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    process.popen.stdin.close()
+            process.wait()
 
 
 class BrokerProcess:
