@@ -21,8 +21,8 @@ from rookery.core.shards.lifecycle cimport connection_close, connection_fail, co
 from rookery.core.shards.pacing cimport pacing_count_read, pacing_hold_until, pacing_read_size
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.state cimport (
-    ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECTION_FREE, LINGERING, READ_LARGE_SIZE, READ_SIZE, TRANSPORT_MEMORY,
-    Connection, Shard,
+    ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECTION_FREE, EFFORT_MINDED, EFFORT_PER_READ, EFFORT_PER_TURN, LINGERING,
+    READ_LARGE_SIZE, READ_LEAST_SIZE, READ_SIZE, TRANSPORT_MEMORY, Connection, Shard,
 )
 from rookery.core.shards.transport cimport (
     READ_CLOSED, READ_WOULD_BLOCK, memory_link_is_readable, transport_has_read, transport_read,
@@ -176,6 +176,25 @@ cdef Py_ssize_t _read_large(Connection *connection) noexcept nogil:
     return count
 
 
+cdef inline Py_ssize_t _least(Py_ssize_t one, Py_ssize_t other) noexcept nogil:
+    return one if one < other else other
+
+
+cdef void _weigh(Connection *connection, Py_ssize_t count) noexcept nogil:
+    """What came with a read of count bytes was demanding, or what came before; it may have closed the connection."""
+    cdef uint64_t effort = connection.effort
+    cdef uint64_t limit
+    connection.shard.effort += effort
+    # In the same measure where less was read: a byte costs what it cost.
+    if effort * READ_SIZE <= <uint64_t> EFFORT_MINDED * <uint64_t> count:
+        connection.read_limit = 0
+        return
+    limit = <uint64_t> EFFORT_PER_READ * <uint64_t> count // effort
+    if limit < READ_LEAST_SIZE:
+        limit = READ_LEAST_SIZE
+    connection.read_limit = <uint32_t> _least(READ_LARGE_SIZE, <Py_ssize_t> limit)
+
+
 cdef Py_ssize_t _read(Connection *connection) noexcept nogil:
     """Read once and handle what came. The bytes that came."""
     cdef Shard *shard = connection.shard
@@ -187,6 +206,8 @@ cdef Py_ssize_t _read(Connection *connection) noexcept nogil:
     if connection.partial_capacity > READ_SIZE:
         return _read_large(connection)
     size = READ_LARGE_SIZE if connection.reads_large and connection.state == ATTACHED else READ_SIZE
+    if connection.read_limit != 0:
+        size = _least(size, READ_LEAST_SIZE if shard.effort > EFFORT_PER_TURN else connection.read_limit)
     if connection.tenant != NULL and connection.tenant.settings.in_bound_bandwidth != 0:
         size = pacing_read_size(connection, size)
     count = transport_read(connection, shard.read_buffer + kept, size)
@@ -201,7 +222,10 @@ cdef Py_ssize_t _read(Connection *connection) noexcept nogil:
         connection.tenant.counters.bytes_received += count
     if kept > 0:
         memcpy(shard.read_buffer, connection.partial, kept)
+    connection.effort = 0
     _consume_and_keep(connection, shard.read_buffer, kept + count)
+    if connection.read_limit != 0 or connection.effort > EFFORT_MINDED:
+        _weigh(connection, count)
     return count
 
 

@@ -41,7 +41,7 @@ from rookery.core.shards.pacing cimport pacing_take_publish
 from rookery.core.shards.publishing cimport shard_publish
 from rookery.core.shards.registry cimport home_shard
 from rookery.core.shards.replays cimport replay_begin, replay_cancel
-from rookery.core.shards.state cimport Connection, Shard, TopicAlias
+from rookery.core.shards.state cimport EFFORT_OF_FILTER, Connection, Shard, TopicAlias
 from rookery.core.structures.atomics cimport atomic_load_u64
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.packet_ids cimport (
@@ -359,6 +359,7 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
             _begin_taking(connection, &publication, packet.packet_id)
     shard_publish(connection.shard, tenant, &publication, &outcome)
     publication_end(&publication)
+    connection.effort += outcome.matched
     if journal != NULL:
         if journal.is_in_group:
             journal_end_group(journal)
@@ -550,6 +551,7 @@ cdef void _handle_subscribe(Connection *connection, const Frame *frame, const ui
     if reason != REASON_SUCCESS:
         connection_close(connection, <uint8_t> reason, detail, True)
         return
+    connection.effort += packet.filter_count * EFFORT_OF_FILTER
     if packet.filter_count > connection.tenant.settings.max_topic_filters_per_sub:
         connection_close(
             connection, REASON_ADMINISTRATIVE_ACTION, b"more topic filters than MaxTopicFiltersPerSub", True)
@@ -646,6 +648,7 @@ cdef void _handle_unsubscribe(Connection *connection, const Frame *frame, const 
     if reason != REASON_SUCCESS:
         connection_close(connection, <uint8_t> reason, detail, True)
         return
+    connection.effort += packet.filter_count * EFFORT_OF_FILTER
     if packet.filter_count > connection.tenant.settings.max_topic_filters_per_sub:
         connection_close(
             connection, REASON_ADMINISTRATIVE_ACTION, b"more topic filters than MaxTopicFiltersPerSub", True)

@@ -35,6 +35,11 @@ from rookery.core.wire.property_memo cimport PropertyMemo
 cdef enum ShardLimit:
     READ_SIZE = 16384              # bytes read per ready socket and turn: larger gains nothing for small packets
     READ_LARGE_SIZE = 65536        # for a socket whose last read came back full, or that is inside a large packet
+    READ_LEAST_SIZE = 512          # for a demanding connection in a turn that has done much, see input.pxd
+    EFFORT_OF_FILTER = 200         # of a topic filter in SUBSCRIBE or UNSUBSCRIBE; handing out one message once is 1
+    EFFORT_MINDED = 4096           # of one read, from which on it counts: 1 ms at most
+    EFFORT_PER_READ = 131072       # what a demanding connection's next read may come to
+    EFFORT_PER_TURN = 16384        # of all reads, from which on demanding connections are read little of
     EVENTS_PER_TURN = 256          # ready sockets taken from the kernel at once
     FLUSH_EARLY_BYTES = 4194304    # put into outboxes within one turn: caps what a fan-out makes of one read
     PENDING_CONNECTS = 16384       # CONNECTs that may wait for a verdict, per shard
@@ -137,6 +142,8 @@ cdef struct Connection:
     uint8_t is_uncommitted     # in the uncommitted list: its outbox waits for the log, see commits.pxd
     uint16_t keep_alive        # seconds in force; 0 = none
     uint16_t receive_maximum   # of QoS 1 and 2 messages that we let the client have on their way
+    uint32_t read_limit        # bytes to read at once of a demanding connection; 0 = it is none
+    uint64_t effort            # of what came with this read
     uint32_t listener_id
     uint32_t packet_size_maximum  # of a packet from the client, bytes
     uint8_t *partial           # bytes that came and were not consumed: part of a packet, or what waits for a verdict
@@ -503,6 +510,7 @@ cdef struct Shard:
     uint8_t is_stopped
     uint64_t stop_at_ms        # connections that still linger then are cut
     uint64_t turns
+    uint64_t effort            # of what demanding connections sent, in this turn
     uint64_t last_turn_us      # when the turn before ended
     uint64_t flushed_bytes     # produced by the last turn
     uint32_t pace_us           # average time between turns

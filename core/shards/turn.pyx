@@ -259,6 +259,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
 
 
 cdef void _begin(Shard *shard) noexcept nogil:
+    shard.effort = 0
     if shard.world.journal != NULL:
         shard.world.log_pressure = log_pressure(shard.journal.log)
     turn_take_mail(shard)
