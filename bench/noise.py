@@ -10,6 +10,7 @@ Nobody checks what comes: a tenant at its limits is refused, and goes on.
 """
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -221,6 +222,7 @@ NUISANCES = ("flood", "storm", "churn", "retained", "slow")
 
 def make_noise(kind: str, address: tuple[str, int], username: str, retained: int) -> None:
     """Say `ready` when everything is prepared, go on until standard input ends, and say how much it was."""
+    os.nice(10)  # The calm tenant's process goes first.
     if kind == "retained":
         retain(address, username, retained)
     end = threading.Event()
