@@ -66,6 +66,44 @@ class Engine:
         Where more wait than limit, the event descriptor is readable again.
         """
 
+    def limit_connections(
+        self,
+        listeners: Sequence[tuple[int, int]],
+        *,
+        connections: int = 0,
+        rate_per_s: int = 0,
+        network_connections: int = 0,
+        network_rate_per_s: int = 0,
+        ipv4_bits: int = 32,
+        ipv6_bits: int = 64,
+    ) -> None:
+        """How many connections there may be, and how many may come per second; once, before shards run.
+
+        In all, of each listener (both, by listener_id), and of each source network: ipv4_bits of an address of IPv4 (1
+        to 32), ipv6_bits of one of IPv6 (1 to 64). 0 = unlimited. A rate lets one second's worth come at once. What is
+        too much is closed as soon as it is accepted, and counted.
+        """
+
+    def enter(self, listener_id: int, host: str) -> tuple[int, int]:
+        """Count a connection that the caller accepted: why it may not come in, and the network that it is counted by.
+
+        The first is 0 when it may; else the place in the counts of gate_counts, from 1. Who may comes with adopt, or
+        has to leave. host is an IP address without brackets; anything else has no network.
+        """
+
+    def leave(self, listener_id: int, network: int) -> None:
+        """It ended before a shard adopted it."""
+
+    def gate_counts(self) -> list[tuple[int, tuple[int, ...]]]:
+        """By listener: connections now, and how many were refused; empty without limits.
+
+        Those were refused for connections in all, of the listener, of the network; for rates in all, of the listener,
+        of the network.
+        """
+
+    def set_connect_timeout(self, timeout_ms: int) -> None:
+        """For each connection, from accept to the verdict on its CONNECT; before shards run."""
+
     def listen(self, descriptor: int, listener_id: int = 0) -> None: ...
     def stop_listening(self) -> None: ...
     def use_tls(
@@ -92,13 +130,16 @@ class Engine:
         ssl: int = 0,
         peer: str = "",
         ticket: int = 0,
+        is_counted: bool = False,
+        network: int = 0,
     ) -> None:
         """Serve a connected, non-blocking socket, whose descriptor a shard owns and closes from now on.
 
         is_websocket: the upgrade is done, and frames follow; early are those bytes of them that were read with it.
         ssl is the address of an SSL object after its handshake, which reads and writes the descriptor itself; the
         shard owns and frees it. peer is who it is, instead of what the socket says. ticket comes back in the
-        ConnectRequested, and in a ConnectionClosed at the end; 0 = no such event. Raises EngineBusy and ValueError;
+        ConnectRequested, and in a ConnectionClosed at the end; 0 = no such event. is_counted: it has come through
+        enter, which gave its network. Raises EngineBusy and ValueError;
         descriptor and ssl stay the caller's then.
         """
 

@@ -51,8 +51,11 @@ from rookery.core.shards.state cimport (
     COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS,
     COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS,
     COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
-    FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT, FAREWELL_USER_PROPERTIES, Command,
-    Event, MemoryLink, Shard, Universe,
+    CONNECT_TIMEOUT_MS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT,
+    FAREWELL_USER_PROPERTIES, Command, Event, MemoryLink, Shard, Universe,
+)
+from rookery.core.shards.gate cimport (
+    GATE_ANSWER_COUNT, Gate, gate_enter, gate_free, gate_leave, gate_network_of_text, gate_new,
 )
 from rookery.core.shards.transport cimport memory_link_new, memory_link_release
 from rookery.core.streams.tls cimport TlsLibrary
@@ -146,6 +149,7 @@ cdef class Engine:
         if self._universe.reclaim == NULL or self._universe.shards == NULL:
             raise MemoryError
         self._universe.shard_count = shard_count
+        self._universe.connect_timeout_ms = CONNECT_TIMEOUT_MS
         for index in range(<uint32_t> shard_count):
             self._universe.shards[index] = shard_new(self._universe, index)
             if self._universe.shards[index] == NULL:
@@ -172,6 +176,7 @@ cdef class Engine:
         registry_clear(&universe.registry)
         for index in range(universe.shard_count):
             spill_end(universe.spills[index])
+        gate_free(universe.gate)
         free(universe.shards)
         free(universe.default_quota_limits)
         free(universe)
@@ -369,9 +374,74 @@ cdef class Engine:
 
     # Commands
 
+    def limit_connections(
+        self, listeners, *, uint32_t connections=0, uint32_t rate_per_s=0, uint32_t network_connections=0,
+        uint32_t network_rate_per_s=0, int ipv4_bits=32, int ipv6_bits=64,
+    ):
+        cdef Gate *gate
+        cdef uint32_t index
+        self._shard(0)
+        if self._universe.gate != NULL or self._running:
+            raise RuntimeError("limits of connections are set once, before shards run")
+        if not 1 <= ipv4_bits <= 32 or not 1 <= ipv6_bits <= 64:
+            raise ValueError(f"ipv4_bits is {ipv4_bits} of 1 to 32, ipv6_bits is {ipv6_bits} of 1 to 64")
+        gate = gate_new(&self._universe.key, len(listeners))
+        if gate == NULL:
+            raise MemoryError
+        self._universe.gate = gate
+        gate.limits.connections = connections
+        gate.limits.rate_per_s = rate_per_s
+        gate.network_limits.connections = network_connections
+        gate.network_limits.rate_per_s = network_rate_per_s
+        gate.ipv4_bits = <uint8_t> ipv4_bits
+        gate.ipv6_bits = <uint8_t> ipv6_bits
+        for index, (most, rate) in enumerate(listeners):
+            gate.listeners[index].limits.connections = most
+            gate.listeners[index].limits.rate_per_s = rate
+
+    cdef Gate *_gate_of(self, uint32_t listener_id) except? NULL:
+        self._shard(0)
+        if self._universe.gate != NULL and listener_id >= self._universe.gate.listener_count:
+            raise ValueError(f"listener_id is {listener_id}, limits are set for {self._universe.gate.listener_count}")
+        return self._universe.gate
+
+    def enter(self, uint32_t listener_id, str host):
+        cdef Gate *gate = self._gate_of(listener_id)
+        cdef bytes name = host.encode()
+        cdef uint64_t network
+        if gate == NULL:
+            return 0, 0
+        network = gate_network_of_text(gate, name)
+        return <int> gate_enter(gate, listener_id, network, clock_ms()), network
+
+    def leave(self, uint32_t listener_id, uint64_t network):
+        cdef Gate *gate = self._gate_of(listener_id)
+        if gate != NULL:
+            gate_leave(gate, listener_id, network, clock_ms())
+
+    def gate_counts(self):
+        cdef Gate *gate = self._gate_of(0)
+        cdef uint32_t index
+        cdef int answer
+        if gate == NULL:
+            return []
+        mutex_lock(&gate.mutex)
+        counts = [
+            (gate.listeners[index].meter.connections,
+             tuple([gate.listeners[index].refused[answer] for answer in range(1, <int> GATE_ANSWER_COUNT)]))
+            for index in range(gate.listener_count)
+        ]
+        mutex_unlock(&gate.mutex)
+        return counts
+
+    def set_connect_timeout(self, uint32_t timeout_ms):
+        self._shard(0)
+        self._universe.connect_timeout_ms = timeout_ms
+
     def listen(self, int descriptor, uint32_t listener_id=0):
         cdef uint32_t shard
         cdef Command *command
+        self._gate_of(listener_id)
         for shard in range(<uint32_t> self.shard_count):
             self._shard(shard)
             command = command_new(COMMAND_LISTEN, NULL, 0)
@@ -405,7 +475,7 @@ cdef class Engine:
 
     def adopt(
         self, int descriptor, uint32_t listener_id=0, *, bint is_websocket=False, bytes early=b"", size_t ssl=0,
-        str peer="", uint64_t ticket=0,
+        str peer="", uint64_t ticket=0, bint is_counted=False, uint64_t network=0,
     ):
         # The session's key is not known before the CONNECT; the connection moves then.
         cdef uint32_t shard = <uint32_t> descriptor % <uint32_t> self.shard_count
@@ -413,6 +483,8 @@ cdef class Engine:
         cdef Command *command
         cdef bytes name = encode_name(peer, "peer")
         self._shard(shard)
+        if is_counted and self._gate_of(listener_id) == NULL:
+            raise ValueError("is_counted needs limit_connections before")
         if ssl != 0 and self._universe.tls.read == NULL:
             raise ValueError("ssl needs use_tls before")
         strings[ADOPT_EARLY] = view(early)
@@ -422,6 +494,8 @@ cdef class Engine:
             command.flag = is_websocket
             command.ssl = <void *> ssl
             command.ticket = ticket
+            command.is_counted = is_counted
+            command.network = network
             command.descriptor = descriptor
             command.listener_id = listener_id
         self._put(shard, command)

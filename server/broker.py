@@ -55,6 +55,7 @@ from .durable_data import DurableData, open_durable_data
 from .entrance import Arrived, Entrance
 from .event_bus import EventBus
 from .events import event_of
+from .gate import ConnectionGate
 from .inventory import Inventory
 from .listeners import address_of, open_listener, open_unix_listener
 from .log import get_logger
@@ -163,10 +164,11 @@ class Broker:
         self._listeners = dict(listeners or {})  # beside it, by the names that the configuration gives them
         self.addresses = {name: address_of(each) for name, each in self._listeners.items()}
         self.entrances = {  # of the listeners whose connections the shards do not accept themselves
-            name: Entrance(self._listeners[name], name, section, (tls_contexts or {}).get(name))
-            for name, section in config.listeners.items()
+            name: Entrance(self._listeners[name], name, section, (tls_contexts or {}).get(name), engine, listener_id)
+            for listener_id, (name, section) in enumerate(config.listeners.items(), start=1)
             if not section.is_accepted_by_shards
         }
+        self.gate = ConnectionGate(engine, config)
         self.arrivals = Arrivals()
         self.tls_contexts = dict(tls_contexts or {})  # of the listeners that speak TLS
         self._tls_files = TlsFiles(self.tls_contexts)
@@ -456,9 +458,11 @@ class Broker:
             self.events.publish(event_of(notice))
 
     async def _serve_entrances(self) -> None:
-        """Let in connections until the broker stops, and look after the certificates."""
+        """Let in connections until the broker stops; look after limits and certificates."""
         with self._entering:
             async with trio.open_nursery() as nursery:
+                if self.gate.is_on:
+                    nursery.start_soon(self.gate.watch)
                 if self._tls_files:
                     nursery.start_soon(self._tls_files.watch)
                 for listener_id, name in enumerate(self._listeners, start=1):
@@ -485,6 +489,8 @@ class Broker:
                     early=arrived.early,
                     ssl=ssl,
                     peer=proxied.peer,
+                    is_counted=arrived.is_counted and self.gate.is_on,
+                    network=arrived.network,
                     ticket=ticket,
                 )
 

@@ -38,6 +38,10 @@ UNIX_PATH_MAXIMUM = 107  # bytes, as the kernel has it
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
 
 API_KEY_LENGTH_MINIMUM = 32  # characters: it is looked up, not hashed slowly, so nobody may be able to guess it
+COUNT_MAXIMUM = 10_000_000  # connections: more than any machine has descriptors
+RATE_MAXIMUM = 1_000_000  # per second
+_CONNECTIONS_LIMIT = "connections to this listener at once; more are closed; 0 = unlimited"
+_CONNECTIONS_RATE = "connections that may come to this listener per second; 0 = unlimited"
 
 AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out", "certificate")  # that a chain may name
 
@@ -135,6 +139,24 @@ class MqttSection(Section):
     backlog: int = Field(
         default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
     )
+    connections_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description=_CONNECTIONS_LIMIT)
+    connections_rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description=_CONNECTIONS_RATE)
+
+
+class ConnectionsSection(Section):
+    """`[connections]`: how many there may be, over all listeners. 0 = unlimited."""
+
+    limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description="connections at once; more are closed")
+    rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description="connections that may come per second")
+    network_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description="connections at once from one network")
+    network_rate_per_s: int = Field(
+        default=0, ge=0, le=RATE_MAXIMUM, description="connections per second from one network"
+    )
+    network_ipv4_bits: int = Field(default=32, ge=1, le=32, description="of an IPv4 address that make its network")
+    network_ipv6_bits: int = Field(default=64, ge=1, le=64, description="of an IPv6 address that make its network")
+    timeout_s: float = Field(
+        default=20.0, gt=0, le=3600, description="from accept (or the end of the handshake) to the verdict on CONNECT"
+    )
 
 
 _KEYS_OF_KINDS = {
@@ -166,6 +188,8 @@ class ListenerSection(Section):
     backlog: int = Field(
         default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
     )
+    connections_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description=_CONNECTIONS_LIMIT)
+    connections_rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description=_CONNECTIONS_RATE)
     mode: FileMode = Field(default=0o660, description="unix: permissions of the socket")
     proxy_protocol: bool = Field(default=False, description="connections begin with a PROXY header, of version 1 or 2")
     proxy_trusted: tuple[Network, ...] = Field(
@@ -509,6 +533,7 @@ class Config(BaseSettings):
     server: ServerSection = ServerSection()
     mqtt: MqttSection = MqttSection()
     listeners: dict[str, ListenerSection] = Field(default_factory=dict)
+    connections: ConnectionsSection = ConnectionsSection()
     api: ApiSection = ApiSection()
     data: DataSection = DataSection()
     shards: ShardsSection = ShardsSection()

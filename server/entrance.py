@@ -15,10 +15,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Protocol
 
 import trio
 
 from .address import Address
+from .auth.penalties import host_of
 from .config import ListenerSection
 from .log import get_logger
 from .proxy_protocol import SIZE_MAXIMUM, BadProxyHeader, Proxied, header_size, parse_header
@@ -47,10 +49,38 @@ class Arrived:
     is_websocket: bool = False
     early: bytes = b""  # bytes of frames that came with the request for the upgrade
     proxied: Proxied = _NOT_PROXIED
+    is_counted: bool = False  # by the gate; the shard tells it when the connection closes
+    network: int = 0
 
 
 # Gives a connection to a shard, which owns its descriptor and its SSL object from then on; else raises.
 HandOver = Callable[[Arrived], Awaitable[None]]
+
+
+class Gate(Protocol):
+    """Who counts connections; the Engine does."""
+
+    def enter(self, listener_id: int, host: str) -> tuple[int, int]:
+        """Why a connection may not come in (0 = it may, and counts), and the network that it counts by."""
+        ...
+
+    def leave(self, listener_id: int, network: int) -> None:
+        """It ended before a shard had it."""
+        ...
+
+
+@dataclass(slots=True)
+class _Visitor:
+    """A connection on its way in."""
+
+    connection: trio.socket.SocketType
+    peer: str  # for the log
+    is_counted: bool = False  # by the gate; false again when a shard has it, or while a proxy speaks
+    network: int = 0
+
+
+class _GateClosed(Exception):
+    """There are too many connections; the gate has counted it."""
 
 
 @dataclass(slots=True)
@@ -66,13 +96,21 @@ class Entrance:
     """The way in through one listener, which stays the caller's."""
 
     def __init__(
-        self, listener: socket.socket, name: str, section: ListenerSection, contexts: TlsContexts | None
+        self,
+        listener: socket.socket,
+        name: str,
+        section: ListenerSection,
+        contexts: TlsContexts | None,
+        gate: Gate,
+        listener_id: int,
     ) -> None:
         self.counts = EntranceCounts()
         self._listener = listener
         self._name = name
         self._section = section
         self._contexts = contexts  # None = no TLS
+        self._gate = gate
+        self._listener_id = listener_id
         self.in_work_count = 0  # handshakes and upgrades
 
     async def serve(self, hand_over: HandOver) -> None:
@@ -96,42 +134,61 @@ class Entrance:
                     self.counts.turned_away += 1
                     connection.close()
                     continue
+                visitor = _Visitor(connection, _name_of(address))
+                if not self._section.proxy_protocol:  # Else it is not known yet who it is.
+                    try:
+                        self._enter(visitor)
+                    except _GateClosed:
+                        connection.close()
+                        continue
                 self.in_work_count += 1
-                nursery.start_soon(self._guard, connection, _name_of(address), hand_over)
+                nursery.start_soon(self._guard, visitor, hand_over)
 
-    async def _guard(self, connection: trio.socket.SocketType, peer: str, hand_over: HandOver) -> None:
+    def _enter(self, visitor: _Visitor) -> None:
+        reason, visitor.network = self._gate.enter(self._listener_id, host_of(visitor.peer).partition("%")[0])
+        if reason:
+            raise _GateClosed
+        visitor.is_counted = True
+
+    async def _guard(self, visitor: _Visitor, hand_over: HandOver) -> None:
         """The one place where what goes wrong in one connection ends."""
         try:
             with trio.fail_after(self._section.handshake_timeout_s):
-                await self._let_in(connection, hand_over)
+                await self._let_in(visitor, hand_over)
             self.counts.admitted += 1
+        except _GateClosed:
+            pass  # The gate has counted it, and tells the log of all of them together.
         except (HandshakeFailed, UpgradeFailed) as error:
-            self.counts.failed += 1
             event = "handshake_failed" if isinstance(error, HandshakeFailed) else "upgrade_failed"
-            _log.info(event, listener=self._name, peer=peer, reason=str(error))
-            await _linger(connection)
+            self._fail(visitor, event, str(error))
+            await _linger(visitor.connection)
         except BadProxyHeader as error:
             # Nobody is told anything: who sends such headers is no client.
-            self.counts.failed += 1
-            _log.info("proxy_refused", listener=self._name, peer=peer, reason=str(error))
+            self._fail(visitor, "proxy_refused", str(error))
         except (OSError, trio.TooSlowError) as error:
-            self.counts.failed += 1
             reason = "too slow" if isinstance(error, trio.TooSlowError) else str(error)
-            event = _event_of(self._section)
-            _log.info(event, listener=self._name, peer=peer, reason=reason)
+            self._fail(visitor, _event_of(self._section), reason)
         except Exception:
             self.counts.failed += 1
-            _log.exception("entrance_broken", listener=self._name, peer=peer)
+            _log.exception("entrance_broken", listener=self._name, peer=visitor.peer)
         finally:
             self.in_work_count -= 1
-            connection.close()
+            visitor.connection.close()
+            if visitor.is_counted:
+                self._gate.leave(self._listener_id, visitor.network)
 
-    async def _let_in(self, connection: trio.socket.SocketType, hand_over: HandOver) -> None:
-        section = self._section
+    def _fail(self, visitor: _Visitor, event: str, reason: str) -> None:
+        self.counts.failed += 1
+        _log.info(event, listener=self._name, peer=visitor.peer, reason=reason)
+
+    async def _let_in(self, visitor: _Visitor, hand_over: HandOver) -> None:
+        section, connection = self._section, visitor.connection
         proxied = _NOT_PROXIED
         if section.proxy_protocol:
             self._check_proxy(connection)
             proxied = await _read_proxy_header(connection)
+            visitor.peer = proxied.peer or visitor.peer
+            self._enter(visitor)
         tls = None if self._contexts is None else await shake_hands(connection, self._contexts.default)
         early = b""
         if section.is_websocket:
@@ -141,7 +198,11 @@ class Entrance:
                 if tls is not None:
                     tls.end()
                 raise
-        await hand_over(Arrived(connection.fileno(), tls, section.is_websocket, early, proxied))
+        arrived = Arrived(
+            connection.fileno(), tls, section.is_websocket, early, proxied, visitor.is_counted, visitor.network
+        )
+        await hand_over(arrived)
+        visitor.is_counted = False
         connection.detach()
 
     def _check_proxy(self, connection: trio.socket.SocketType) -> None:

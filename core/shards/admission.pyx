@@ -27,6 +27,7 @@ from rookery.core.shards.connections cimport (
     connection_by_handle, connection_drop, connection_end_exchange, connection_forget_authentication,
     connection_handle, connection_new, connection_ready, connection_report_closed, connection_want,
 )
+from rookery.core.shards.gate cimport gate_leave
 from rookery.core.shards.lifecycle cimport (
     connack_begin, connack_send, connection_close, connection_fail, connection_refuse,
     connection_refuse_with, connection_watch,
@@ -245,6 +246,8 @@ cdef void _transfer(Connection *connection, uint32_t owner, Command *command) no
     transfer.websocket = connection.websocket
     transfer.tls = connection.tls
     transfer.ticket = connection.ticket
+    transfer.network = connection.network
+    transfer.is_counted = connection.is_counted
     transfer.listener_id = connection.listener_id
     transfer.connect_body = connection.connect_body
     transfer.connect_size = connection.connect_size
@@ -261,6 +264,7 @@ cdef void _transfer(Connection *connection, uint32_t owner, Command *command) no
     connection.websocket = NULL
     connection.tls = NULL
     connection.ticket = 0
+    connection.is_counted = 0
     connection.connect_body = NULL
     connection.partial = NULL
     connection.peer = NULL
@@ -304,11 +308,15 @@ cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil:
         # Nobody will ever know better: a connection that the machine has no memory for.
         if transfer.ticket != 0:
             connection_report_closed(shard, transfer.ticket)
+        if transfer.is_counted:
+            gate_leave(shard.universe.gate, transfer.listener_id, transfer.network, shard.world.now_ms)
         abandon_transfer(transfer)
         return
     connection.websocket = transfer.websocket
     connection.tls = transfer.tls
     connection.ticket = transfer.ticket
+    connection.network = transfer.network
+    connection.is_counted = transfer.is_counted
     connection.is_layered = transfer.websocket != NULL or transfer.tls != NULL
     connection.connect_body = transfer.connect_body
     connection.connect_size = transfer.connect_size

@@ -9,12 +9,13 @@ from rookery.core.sessions.outbox cimport Outbox, Segment, outbox_clear, outbox_
 from rookery.core.sessions.state cimport TIMER_CONNECTION
 from rookery.core.shards.commits cimport commits_are_met, commits_hold, commits_leave
 from rookery.core.shards.holding cimport holding_end
+from rookery.core.shards.gate cimport gate_leave
 from rookery.core.shards.pacing cimport (
     pacing_await_flush, pacing_count_flush, pacing_end, pacing_flush_size,
 )
 from rookery.core.shards.queues cimport event_new, event_put
 from rookery.core.shards.state cimport (
-    ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECT_TIMEOUT_MS, CONNECTION_FREE,
+    ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECT_SIZE_MAXIMUM, CONNECTION_FREE,
     EVENT_AUTHENTICATION_ABANDONED, EVENT_CONNECTION_CLOSED, HELD_FOR_OTHERS, LINGER_MS, LINGERING, TRANSPORT_MEMORY,
     TRANSPORT_SOCKET, TURN_OF_NOBODY, VERDICT_DUE, Connection, Event, MemoryLink, Shard,
 )
@@ -110,7 +111,7 @@ cdef Connection *connection_new(
         shard.memory_connections = connection
     connection.is_reading = 1
     connection.last_receive_ms = shard.world.now_ms
-    wheel_arm(shard.world.wheel, &connection.timer, shard.world.now_ms + CONNECT_TIMEOUT_MS)
+    wheel_arm(shard.world.wheel, &connection.timer, shard.world.now_ms + shard.universe.connect_timeout_ms)
     shard.connection_count += 1
     return connection
 
@@ -254,6 +255,8 @@ cdef void connection_drop(Connection *connection) noexcept nogil:
     cdef Shard *shard = connection.shard
     if connection.ticket != 0:
         connection_report_closed(shard, connection.ticket)
+    if connection.is_counted:
+        gate_leave(shard.universe.gate, connection.listener_id, connection.network, shard.world.now_ms)
     _forget_request(connection)
     if shard.memory_connections != NULL:
         _leave_memory_list(connection)

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, strlen
 from rookery.core.sessions.state cimport TIMER_LISTENER
 from rookery.core.sessions.witness cimport absent
 from rookery.core.shards.connections cimport connection_new, connection_ready, connection_report_closed
+from rookery.core.shards.gate cimport GATE_OPEN, Gate, gate_enter, gate_leave, gate_network_of_socket
 from rookery.core.shards.queues cimport command_string
 from rookery.core.shards.state cimport (
     ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, ADOPT_EARLY, ADOPT_PEER, Command, Connection, Listener, Shard,
@@ -130,6 +131,8 @@ cdef void adopt_nobody(Shard *shard, Command *command) noexcept nogil:
         shard.universe.tls.free(command.ssl)
     if command.ticket != 0:
         connection_report_closed(shard, command.ticket)
+    if command.is_counted:
+        gate_leave(shard.universe.gate, command.listener_id, command.network, shard.world.now_ms)
     close(command.descriptor)
 
 
@@ -156,13 +159,37 @@ cdef void adopt(Shard *shard, Command *command) noexcept nogil:
         websocket_free(websocket)
         if command.ticket != 0:
             connection_report_closed(shard, command.ticket)
+        if command.is_counted:
+            gate_leave(shard.universe.gate, command.listener_id, command.network, shard.world.now_ms)
         return
+    connection.network = command.network
+    connection.is_counted = command.is_counted
     connection.websocket = websocket
     connection.tls = tls
     connection.ticket = command.ticket
     connection.is_layered = tls != NULL or websocket != NULL
     if transport_has_read(connection):
         connection_ready(connection)
+
+
+cdef void _let_in(Shard *shard, int descriptor, uint32_t listener_id) noexcept nogil:
+    """Serve a socket that was accepted here, if the gate is open for it."""
+    cdef Gate *gate = shard.universe.gate
+    cdef uint64_t network = 0
+    cdef Connection *connection
+    if gate != NULL:
+        network = gate_network_of_socket(gate, descriptor)
+        if gate_enter(gate, listener_id, network, shard.world.now_ms) != GATE_OPEN:
+            # The first words of MQTT are the client's: nothing can be said to it before, and waiting for them is what
+            # a limit of connections is to spare us.
+            close(descriptor)
+            return
+    connection = _welcome(shard, descriptor, listener_id, absent())
+    if connection != NULL:
+        connection.network = network
+        connection.is_counted = gate != NULL
+    elif gate != NULL:
+        gate_leave(gate, listener_id, network, shard.world.now_ms)
 
 
 cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
@@ -176,7 +203,7 @@ cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
     for _count in range(ACCEPTS_PER_TURN):
         descriptor = rookery_accept(listener.descriptor)
         if descriptor >= 0:
-            _welcome(shard, descriptor, listener.listener_id, absent())
+            _let_in(shard, descriptor, listener.listener_id)
         elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
             epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_DEL, listener.descriptor, NULL)
             listener.is_paused = 1

@@ -20,6 +20,7 @@ from rookery.core.sessions.outbox cimport FlushList, SegmentPool
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Commitment, Journal, Link, Session, SharedTenant, Tenant, World
 from rookery.core.shards.departed cimport DepartedTenants
+from rookery.core.shards.gate cimport Gate
 from rookery.core.shards.sweeps cimport Sweep
 from rookery.core.streams.tls cimport Tls, TlsLibrary
 from rookery.core.streams.websocket cimport WebSocket
@@ -168,6 +169,8 @@ cdef struct Connection:
     WebSocket *websocket       # NULL: bytes of MQTT are those of the socket, or of TLS; owned
     Tls *tls                   # NULL: what the socket carries is not encrypted; owned
     uint64_t ticket            # by which the control plane wants to hear of it; 0 = it does not
+    uint64_t network           # by which the gate counts it; 0 = by none
+    uint8_t is_counted         # the gate counts it: gate_leave when it closes
     Connection *next           # in the ready list or the free list
     Connection *next_held      # in the held list
     Connection *next_uncommitted  # in the uncommitted list
@@ -345,6 +348,8 @@ cdef struct Command:
     uint64_t request           # or the handle of a connection
     uint64_t number            # with ADMIT and CONFIRM: milliseconds that the connection may last; 0 = for ever
     uint64_t ticket            # with ADOPT; 0 = none
+    uint64_t network           # with ADOPT: by which the gate counts it
+    uint8_t is_counted         # with ADOPT: it came through the gate
     void *ssl                  # with ADOPT: SSL *, see tls.pxd; the caller's until the command is in the queue
     Message *message
     MemoryLink *memory
@@ -361,6 +366,8 @@ cdef struct Transfer:          # a connection on its way to the shard that owns 
     WebSocket *websocket
     Tls *tls
     uint64_t ticket
+    uint64_t network
+    uint8_t is_counted
     uint32_t listener_id
     uint8_t *connect_body
     uint32_t connect_size
@@ -478,6 +485,8 @@ cdef struct Universe:
     uint32_t shard_count
     HashKey key
     TlsLibrary tls             # zero until there are TLS listeners
+    Gate *gate                 # NULL = connections have no limits; owned
+    uint32_t connect_timeout_ms  # from accept to the verdict
     ReclaimDomain *reclaim
     Registry registry
     Shard **shards
