@@ -31,8 +31,16 @@ class ConnectRequested:
     authentication_method: str | None = None  # of an enhanced authentication [MQTT5 4.12]; None = plain
     authentication_data: bytes | None = None  # that the client begins it with
     ticket: int = 0  # that Engine.adopt was given for it; 0 = none
+    tenant_id: str | None = None  # of all clients that came in like this one, as the listener says; None = any
     certificate: bytes | None = None  # DER of the client's, which the TLS handshake has verified; None without one
     certificate_name: str | None = None  # the common name of a verified one, where a proxy tells no more of it
+
+    @property
+    def tenant_and_user(self) -> str | None:
+        """The user name as `tenant/user`, where the listener says of which tenant it is; else as it is."""
+        if self.tenant_id is None or not self.username or self.username.startswith(f"{self.tenant_id}/"):
+            return self.username
+        return f"{self.tenant_id}/{self.username}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ wrong refuses the client: an authenticator that raises, hangs, or answers with s
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import trio
 
@@ -32,12 +32,15 @@ from .config import AuthenticationSection
 from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
 from .permissions import PermissionSource
+from .tenancy import UNKNOWN
 
 OWN_USERS = "$plugin/"  # What user ids of the broker's own connections begin with, and nobody else's.
 RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard, within a millisecond.
 
 _BAD_METHOD = Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, "this authentication method is not offered")
 _RESERVED = Refused(ReasonCode.NOT_AUTHORIZED, "this user is the broker's own")
+_NO_TENANT = Refused(ReasonCode.NOT_AUTHORIZED, "the listener cannot tell of which tenant the client is")
+_OTHER_TENANT = Refused(ReasonCode.NOT_AUTHORIZED, "the listener is for clients of another tenant")
 _NO_ATTRIBUTES = b"{}"
 
 _log = get_logger(__name__)
@@ -60,10 +63,11 @@ class Admission:
         permission_source: PermissionSource | None = None,
         grants_on_error: Callable[[str], bool] = lambda tenant_id: False,
         bans: PersistentBans | None = None,
+        by_listener: Mapping[int, Authenticator] | None = None,
     ) -> None:
         self._engine = engine
         self._authenticator = authenticator
-        self._immediate = authenticator if isinstance(authenticator, ImmediateAuthenticator) else None
+        self._by_listener = dict(by_listener or {})  # of listeners that ask neither authenticator nor enhanced ones
         offering = [authenticator] if isinstance(authenticator, EnhancedAuthenticator) else []
         self.exchanges = Exchanges(
             engine, [*offering, *enhanced_authenticators], timeout_s=section.timeout_s, limit=section.exchange_limit
@@ -90,13 +94,17 @@ class Admission:
         if self._bans is not None and self._bans.holds_for_address(request.peer):
             await self._tell(request, BANNED)
             return
+        if request.tenant_id == UNKNOWN:
+            await self._tell(request, _NO_TENANT)
+            return
         if request.authentication_method is not None:
             await self._handle_enhanced(request, request.authentication_method, nursery)
             return
         decision: Decision | None = None
-        if self._immediate is not None:
+        authenticator = self._authenticator_for(request)
+        if isinstance(authenticator, ImmediateAuthenticator):
             try:
-                decision = self._immediate.decide(request)
+                decision = authenticator.decide(request)
             except Exception:
                 decision = self._fail(request, "authenticator_failed")
             if decision is not None and not (self.doorkeepers and isinstance(decision, Admitted)):
@@ -112,12 +120,15 @@ class Admission:
         self.in_work_count += 1
         nursery.start_soon(self._decide_later, request, decision)
 
+    def _authenticator_for(self, request: ConnectRequested) -> Authenticator:
+        return self._by_listener.get(request.listener_id, self._authenticator)
+
     async def welcome(self, request: ConnectRequested, admitted: Admitted) -> None:
         """Let in a connection of the broker's own."""
         await self._tell(request, admitted, is_own=True)
 
     async def _handle_enhanced(self, request: ConnectRequested, method: str, nursery: trio.Nursery) -> None:
-        if not self.exchanges.offers(method):
+        if request.listener_id in self._by_listener or not self.exchanges.offers(method):
             await self._tell(request, _BAD_METHOD)  # [MQTT-4.12.0-1]
         elif not self.exchanges.has_room():
             await self._turn_away(request, "exchange_limit", self.exchanges.limit)
@@ -167,7 +178,7 @@ class Admission:
         await self._tell(request, decision)
 
     async def _decide(self, request: ConnectRequested, decided: Decision | None) -> Decision:
-        decision = decided or await self._authenticator.authenticate(request)
+        decision = decided or await self._authenticator_for(request).authenticate(request)
         for keeper in self.doorkeepers:
             if not isinstance(decision, Admitted):
                 break
@@ -193,6 +204,8 @@ class Admission:
         if isinstance(decision, Admitted):
             if decision.user_id.startswith(OWN_USERS):
                 return _RESERVED
+            if request.tenant_id not in (None, decision.tenant_id):
+                return _OTHER_TENANT
             if self._bans is not None and self._bans.holds_for(decision, request.client_id):
                 return BANNED
         return decision

@@ -71,6 +71,7 @@ from .retained import RetainedMessages
 from .sessions import Sessions
 from .store import Store, open_store
 from .stored_settings import PersistentSettings
+from .tenancy import Tenancy
 from .tenant_settings import Layer, TenantSettingsBook
 from .tls.contexts import TlsContexts
 from .tls.openssl import lend_functions
@@ -156,6 +157,7 @@ class Broker:
             permission_source=permissions,
             grants_on_error=self._grants_on_error,
             bans=self.bans,
+            by_listener=opened.by_listener,
         )
         self._rule_providers = list(opened.rule_providers)
         if plugins is not None and plugins.has_permission_providers:
@@ -169,7 +171,8 @@ class Broker:
             if not section.is_accepted_by_shards
         }
         self.gate = ConnectionGate(engine, config)
-        self.arrivals = Arrivals()
+        self._tenancy = Tenancy(config)
+        self.arrivals = Arrivals(self._tenancy.tenant_of_listener)
         self.tls_contexts = dict(tls_contexts or {})  # of the listeners that speak TLS
         self._tls_files = TlsFiles(self.tls_contexts)
         if self._tls_files:
@@ -473,13 +476,9 @@ class Broker:
         """Let in connections to a listener, and hand them to the shards."""
 
         async def hand_over(arrived: Arrived) -> None:
-            tls, proxied = arrived.tls, arrived.proxied
-            ticket = self.arrivals.add(
-                Arrival(
-                    certificate=proxied.certificate if tls is None else tls.certificate,
-                    certificate_name=proxied.certificate_name if tls is None else None,
-                )
-            )
+            tls, approach = arrived.tls, arrived.approach
+            tenant_id = self._tenancy.tenant_of(self.config.listeners[name], approach)
+            ticket = self.arrivals.add(Arrival(tenant_id, approach.certificate, approach.certificate_name))
 
             def adopt(ssl: int = 0) -> None:
                 self._engine.adopt(
@@ -488,7 +487,7 @@ class Broker:
                     is_websocket=arrived.is_websocket,
                     early=arrived.early,
                     ssl=ssl,
-                    peer=proxied.peer,
+                    peer=arrived.peer,
                     is_counted=arrived.is_counted and self.gate.is_on,
                     network=arrived.network,
                     ticket=ticket,

@@ -43,6 +43,10 @@ RATE_MAXIMUM = 1_000_000  # per second
 _CONNECTIONS_LIMIT = "connections to this listener at once; more are closed; 0 = unlimited"
 _CONNECTIONS_RATE = "connections that may come to this listener per second; 0 = unlimited"
 
+_TENANT = "tenant of all clients of this listener; empty = as authenticators say"
+_TENANT_PATTERN = r"^[^/\x00]*$"
+_LISTENER_CHAIN = "who is asked here, in order, instead of `authentication.chain`; empty = that"
+
 AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out", "certificate")  # that a chain may name
 
 KeyPath = tuple[str, ...]  # ("mqtt", "bind")
@@ -141,6 +145,8 @@ class MqttSection(Section):
     )
     connections_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description=_CONNECTIONS_LIMIT)
     connections_rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description=_CONNECTIONS_RATE)
+    tenant: str = Field(default="", pattern=_TENANT_PATTERN, description=_TENANT)
+    authenticators: Chain = Field(default=(), description=_LISTENER_CHAIN)
 
 
 class ConnectionsSection(Section):
@@ -190,6 +196,11 @@ class ListenerSection(Section):
     )
     connections_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description=_CONNECTIONS_LIMIT)
     connections_rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description=_CONNECTIONS_RATE)
+    tenant: str = Field(default="", pattern=_TENANT_PATTERN, description=_TENANT)
+    tenant_from: Literal["", "server_name", "path", "certificate"] = Field(
+        default="", description="what names the tenant of a client: first label of SNI, end of the path, certificate"
+    )
+    authenticators: Chain = Field(default=(), description=_LISTENER_CHAIN)
     mode: FileMode = Field(default=0o660, description="unix: permissions of the socket")
     proxy_protocol: bool = Field(default=False, description="connections begin with a PROXY header, of version 1 or 2")
     proxy_trusted: tuple[Network, ...] = Field(
@@ -257,6 +268,15 @@ class ListenerSection(Section):
         if self.bind.is_path != (self.kind == "unix"):
             expected = "the absolute path of a socket" if self.kind == "unix" else "HOST:PORT"
             yield "bind", f"expected {expected}, as kind is {self.kind}"
+        if self.tenant and self.tenant_from:
+            yield "tenant_from", "has no effect, as tenant names one"
+        can_tell = {
+            "server_name": self.is_tls or self.proxy_protocol,
+            "path": self.is_websocket,
+            "certificate": self.client_certificates != "none" or self.proxy_protocol,
+        }
+        if not can_tell.get(self.tenant_from, True):
+            yield "tenant_from", f"is {self.tenant_from}, and clients of this listener have none"
         if "proxy_trusted" in self.model_fields_set and not self.proxy_protocol:
             yield "proxy_trusted", "has no effect without proxy_protocol"
         if not self.is_tls:
@@ -566,10 +586,20 @@ class Config(BaseSettings):
         asking_nobody: dict[KeyPath, tuple[Address, str]] = {}
         if not self.api.require_key:
             asking_nobody["api",] = (self.api.bind, "the HTTP API asks nobody who he is (api.require_key)")
-        if "development" not in self.authentication.chain:
-            return asking_nobody
         reason = "the development authenticator admits everybody"
-        return {path: (bind, reason) for path, bind in self.binds.items() if path != ("api",)} | asking_nobody
+        chains: dict[KeyPath, tuple[str, ...]] = {("mqtt",): self.mqtt.authenticators}
+        chains |= {("listeners", name): section.authenticators for name, section in self.listeners.items()}
+        return {
+            path: (self.binds[path], reason)
+            for path, chain in chains.items()
+            if "development" in (chain or self.authentication.chain)
+        } | asking_nobody
+
+    @property
+    def listener_chains(self) -> dict[int, tuple[str, ...]]:
+        """The authenticators of listeners that have their own, by listener_id."""
+        sections: list[MqttSection | ListenerSection] = [self.mqtt, *self.listeners.values()]
+        return {number: section.authenticators for number, section in enumerate(sections) if section.authenticators}
 
     def settings_of(self, tenant_id: str) -> TenantSettings:
         """What is in force for a tenant: its own settings on top of `[settings]`."""
@@ -620,20 +650,16 @@ class Config(BaseSettings):
         return self
 
     def _chain_problems(self) -> Iterator[tuple[KeyPath, str]]:
-        chain = self.authentication.chain
-        path = ("authentication", "chain")
-        if not chain:
-            yield path, "is empty, so nobody could connect"
-        for index, name in enumerate(chain):
-            if name in chain[:index]:
-                yield path, f"{name} stands there twice"
-            elif name.startswith("plugin:"):
-                if name.removeprefix("plugin:") not in self.plugins:
-                    yield path, f"there is no section [plugins.{name.removeprefix('plugin:')}] for {name}"
-            elif name not in AUTHENTICATORS:
-                yield path, f"expected {', '.join(AUTHENTICATORS)} or plugin:NAME, got {name!r}"
-        if "development" in chain[:-1]:
-            yield path, "development admits everybody, so nobody after it would be asked"
+        if not self.authentication.chain:
+            yield ("authentication", "chain"), "is empty, so nobody could connect"
+        chains: dict[KeyPath, tuple[str, ...]] = {("authentication", "chain"): self.authentication.chain}
+        chains[("mqtt", "authenticators")] = self.mqtt.authenticators
+        for listener, listener_section in self.listeners.items():
+            chains[("listeners", listener, "authenticators")] = listener_section.authenticators
+        for path, each in chains.items():
+            for mistake in self._problems_of_chain(each):
+                yield path, mistake
+        chain = {name for each in chains.values() for name in each}
         if "password-file" in chain and not self.authentication.password_file:
             yield ("authentication", "password_file"), "has to name the file that password-file of the chain reads"
         if "jwt" in chain:
@@ -644,6 +670,18 @@ class Config(BaseSettings):
             problem = check_url(section.url) if section.url else None
             if problem is not None:
                 yield (name, "url"), problem
+
+    def _problems_of_chain(self, chain: tuple[str, ...]) -> Iterator[str]:
+        for index, name in enumerate(chain):
+            if name in chain[:index]:
+                yield f"{name} stands there twice"
+            elif name.startswith("plugin:"):
+                if name.removeprefix("plugin:") not in self.plugins:
+                    yield f"there is no section [plugins.{name.removeprefix('plugin:')}] for {name}"
+            elif name not in AUTHENTICATORS:
+                yield f"expected {', '.join(AUTHENTICATORS)} or plugin:NAME, got {name!r}"
+        if "development" in chain[:-1]:
+            yield "development admits everybody, so nobody after it would be asked"
 
     def _jwt_problems(self) -> Iterator[tuple[KeyPath, str]]:
         shared = [algorithm for algorithm in self.jwt.algorithms if algorithm.startswith("HS")]

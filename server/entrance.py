@@ -24,6 +24,7 @@ from .auth.penalties import host_of
 from .config import ListenerSection
 from .log import get_logger
 from .proxy_protocol import SIZE_MAXIMUM, BadProxyHeader, Proxied, header_size, parse_header
+from .tenancy import Approach, tenant_of_path
 from .tls.contexts import TlsContexts
 from .tls.stream import HandshakeFailed, TlsStream, shake_hands
 from .upgrades import UpgradeFailed, upgrade
@@ -38,6 +39,7 @@ _log = get_logger(__name__)
 
 
 _NOT_PROXIED = Proxied()
+_DIRECT = Approach()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Arrived:
     tls: TlsStream | None = None
     is_websocket: bool = False
     early: bytes = b""  # bytes of frames that came with the request for the upgrade
-    proxied: Proxied = _NOT_PROXIED
+    approach: Approach = _DIRECT
+    peer: str = ""  # that a proxy told of; empty = that of the socket
     is_counted: bool = False  # by the gate; the shard tells it when the connection closes
     network: int = 0
 
@@ -190,20 +193,37 @@ class Entrance:
             visitor.peer = proxied.peer or visitor.peer
             self._enter(visitor)
         tls = None if self._contexts is None else await shake_hands(connection, self._contexts.default)
-        early = b""
+        path, early = "", b""
         if section.is_websocket:
             try:
-                _, early = await upgrade(tls or connection, [section.path], section.origins)
+                path, early = await upgrade(tls or connection, self._is_known_path, section.origins)
             except UpgradeFailed:
                 if tls is not None:
                     tls.end()
                 raise
         arrived = Arrived(
-            connection.fileno(), tls, section.is_websocket, early, proxied, visitor.is_counted, visitor.network
+            connection.fileno(),
+            tls,
+            section.is_websocket,
+            early,
+            Approach(
+                server_name=proxied.server_name if tls is None else tls.server_name,
+                path=path,
+                certificate=proxied.certificate if tls is None else tls.certificate,
+                certificate_name=proxied.certificate_name if tls is None else None,
+            ),
+            proxied.peer,
+            visitor.is_counted,
+            visitor.network,
         )
         await hand_over(arrived)
         visitor.is_counted = False
         connection.detach()
+
+    def _is_known_path(self, path: str) -> bool:
+        if self._section.tenant_from == "path":
+            return tenant_of_path(path, self._section.path) is not None
+        return path == self._section.path
 
     def _check_proxy(self, connection: trio.socket.SocketType) -> None:
         if connection.family == socket.AF_UNIX:

@@ -3,7 +3,7 @@
 The request is read and answered by the `websockets` package; frames are walked by the shard (core/streams).
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -35,8 +35,8 @@ class UpgradeFailed(Exception):
     """The client asked for no WebSocket of MQTT, or the connection ended before; the text is for the log."""
 
 
-async def upgrade(connection: ByteStream, paths: Sequence[str], origins: Sequence[str]) -> tuple[str, bytes]:
-    """Answer the request for an upgrade at one of paths: that path, and the bytes that came behind the request.
+async def upgrade(connection: ByteStream, is_known: Callable[[str], bool], origins: Sequence[str]) -> tuple[str, bytes]:
+    """Answer the request for an upgrade at a known path: that path, and the bytes that came behind the request.
 
     Pages of other origins are refused; no origins = all may. Raises UpgradeFailed, after the client was told, and
     OSError.
@@ -51,8 +51,8 @@ async def upgrade(connection: ByteStream, paths: Sequence[str], origins: Sequenc
         await _answer(connection, _bare_refusal(HTTPStatus.BAD_REQUEST))
         raise UpgradeFailed("not a request of HTTP/1.1")
     path = urlsplit(request.path).path
-    if path not in paths:
-        response = protocol.reject(HTTPStatus.NOT_FOUND, f"MQTT is at {', '.join(paths)}\n")
+    if not is_known(path):
+        response = protocol.reject(HTTPStatus.NOT_FOUND, "MQTT is at another path\n")
     else:
         response = protocol.accept(request)
     await _answer(connection, response.serialize())

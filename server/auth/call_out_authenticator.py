@@ -106,6 +106,8 @@ def _question_about(request: ConnectRequested) -> dict[str, Any]:
         "clean_start": request.clean_start,
         "listener_id": request.listener_id,
     }
+    if request.tenant_id is not None:
+        question["tenant_id"] = request.tenant_id
     if request.password is not None:
         try:
             question["password"] = request.password.decode()

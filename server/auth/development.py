@@ -15,14 +15,15 @@ class DevelopmentAuthenticator:
         any other name    that user of tenant DevOnly
         none or empty     DevUser of DevOnly
 
-    More than one slash, or nothing on one side of it, makes it any other name.
+    More than one slash, or nothing on one side of it, makes it any other name. Where the listener has a tenant, that
+    stands for DevOnly.
     """
 
     def decide(self, request: ConnectRequested) -> Decision:
         """See the class."""
-        username = request.username
+        username = request.tenant_and_user
         if not username:
-            return Admitted(DEFAULT_TENANT, DEFAULT_USER)
+            return Admitted(request.tenant_id or DEFAULT_TENANT, DEFAULT_USER)
         tenant_id, _, user_id = username.partition("/")
         if tenant_id and user_id and "/" not in user_id:
             return Admitted(tenant_id, user_id)

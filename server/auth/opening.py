@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -53,6 +54,7 @@ class OpenedAuthenticators:
 
     verifier: PasswordVerifier  # of all that have passwords, so that its threads are all that hash
     links: list[Link] = field(default_factory=list)
+    by_listener: dict[int, Authenticator] = field(default_factory=dict)  # of listeners with a chain of their own
     scram_users: list[ScramUsers] = field(default_factory=list)
     enhanced: tuple[EnhancedAuthenticator, ...] = ()
     rule_providers: list[Provider] = field(default_factory=list)
@@ -80,8 +82,15 @@ async def open_authenticators(
     opened = OpenedAuthenticators(verifier)
     secret = await _open_scram(config.scram_lines, store, opened)
     async with AsyncExitStack() as stack:
-        for name in section.chain if with_chain else ():
-            await _open_link(name, config, store, find_plugin, opened, stack)
+        by_name: dict[str, Link] = {}
+        chains = [section.chain if with_chain else (), *config.listener_chains.values()]
+        for name in dict.fromkeys(itertools.chain(*chains)):
+            by_name[name] = await _open_link(name, config, store, find_plugin, opened, stack)
+        opened.links = [by_name[name] for name in chains[0]]
+        opened.by_listener = {
+            listener_id: chain_of([by_name[name] for name in chain])
+            for listener_id, chain in config.listener_chains.items()
+        }
         if config.permission_call_out.url:
             service = await stack.enter_async_context(_open_call_out(config.permission_call_out))
             called_out = CalledOutPermissions(service, claimed_rules_of(config))
@@ -99,34 +108,33 @@ async def _open_link(
     find_plugin: Callable[[str], Authenticator],
     opened: OpenedAuthenticators,
     stack: AsyncExitStack,
-) -> None:
+) -> Link:
     section = config.authentication
     if name == "development":
-        opened.links.append(DevelopmentAuthenticator())
-    elif name == "password-file":
+        return DevelopmentAuthenticator()
+    if name == "password-file":
         password_file = PasswordFileAuthenticator.open(Path(section.password_file), opened.verifier)
-        opened.links.append(password_file)
         opened.reloadables["passwords"] = password_file
-    elif name == "users":
+        return password_file
+    if name == "users":
         known = KnownUsers(store.users, section.remember_limit)
         table = UserTableAuthenticator(known, opened.verifier)
-        opened.links.append(table)
         opened.reloadables["users"] = table
         opened.scram_users.append(TableScramUsers(known))
-    elif name == "certificate":
-        opened.links.append(CertificateAuthenticator(config.certificate.terms))
-    elif name == "jwt":
+        return table
+    if name == "certificate":
+        return CertificateAuthenticator(config.certificate.terms)
+    if name == "jwt":
         tokens = await _open_jwt(config.jwt, claimed_rules_of(config), stack)
-        opened.links.append(tokens)
         opened.reloadables["keys"] = tokens
-    elif name == "call-out":
+        return tokens
+    if name == "call-out":
         asked = CallOutAuthenticator(
             await stack.enter_async_context(_open_call_out(config.call_out)), claimed_rules_of(config)
         )
-        opened.links.append(asked)
         opened.reloadables["call_out"] = asked
-    else:
-        opened.links.append(find_plugin(name.removeprefix(PLUGIN_PREFIX)))
+        return asked
+    return find_plugin(name.removeprefix(PLUGIN_PREFIX))
 
 
 def claimed_rules_of(config: "Config") -> ClaimedRules:

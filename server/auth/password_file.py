@@ -148,24 +148,26 @@ class PasswordFileAuthenticator:
 
     def decide(self, request: ConnectRequested) -> Decision | NotMine | None:
         """Who was right a short while ago is admitted at once; a hash has to be waited for."""
-        if not request.username or not request.password:
+        username = request.tenant_and_user
+        if not username or not request.password:
             return NOT_MINE
-        hash_line = self._hashes.get(request.username)
+        hash_line = self._hashes.get(username)
         if hash_line is not None and self._verifier.is_remembered(hash_line, request.password):
-            return _admitted(request.username)
+            return _admitted(username)
         return None
 
     async def authenticate(self, request: ConnectRequested) -> Decision | NotMine:
         """See Link."""
-        if not request.username or not request.password:
+        username = request.tenant_and_user
+        if not username or not request.password:
             return NOT_MINE
-        hash_line = self._hashes.get(request.username)
+        hash_line = self._hashes.get(username)
         is_right = await self._verifier.verify(hash_line, request.password)
         # The file may have been read again meanwhile: a user who was taken out, or has a new password, is not let in.
         if hash_line is None:
             return NOT_MINE
-        if is_right and self._hashes.get(request.username) == hash_line:
-            return _admitted(request.username)
+        if is_right and self._hashes.get(username) == hash_line:
+            return _admitted(username)
         return BAD_CREDENTIALS
 
 

@@ -78,7 +78,7 @@ class Penalties:
         ):
             return 0.0
         count = self._addresses.add(network_of(request.peer))
-        username = decision.username or request.username
+        username = decision.username or request.tenant_and_user
         if username:
             count = max(count, self._users.add(username))
         if count <= FREE_FAILURES or self._waiting_count >= WAITING_LIMIT:

@@ -73,10 +73,11 @@ class UserTableAuthenticator:
 
     def decide(self, request: ConnectRequested) -> Decision | NotMine | None:
         """Who was right a short while ago is admitted at once; all others have to be waited for."""
-        if not request.username or not request.password:
+        username = request.tenant_and_user
+        if not username or not request.password:
             return NOT_MINE
         try:
-            user = self._known.recall(*parse_username(request.username))
+            user = self._known.recall(*parse_username(username))
         except ValueError:
             return None  # It takes as long as a wrong password.
         if user is None or user.password_hash is None or not user.is_enabled:
@@ -87,10 +88,11 @@ class UserTableAuthenticator:
 
     async def authenticate(self, request: ConnectRequested) -> Decision | NotMine:
         """See Link. Raises StoreError."""
-        if not request.username or not request.password:
+        username = request.tenant_and_user
+        if not username or not request.password:
             return NOT_MINE
         try:
-            tenant_id, user_id = parse_username(request.username)
+            tenant_id, user_id = parse_username(username)
         except ValueError:
             await self._verifier.verify(None, request.password)
             return NOT_MINE
