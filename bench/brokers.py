@@ -15,10 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+
+from .plan import Transport
+from .tls import write_certificate
 
 START_TIMEOUT_S = 15
 STOP_TIMEOUT_S = 10
@@ -57,6 +60,14 @@ class Broker:
     host: str
     port: int
     pid: int | None = None
+    # Where it listens for other transports than TCP, if it was asked to.
+    ports: Mapping[Transport, int] = field(default_factory=dict)
+
+    def port_of(self, transport: Transport) -> int:
+        """Raises BrokerError where it does not listen."""
+        if transport is not Transport.TCP and transport not in self.ports:
+            raise BrokerError(f"{self.name} does not listen for {transport}")
+        return self.ports.get(transport, self.port)
 
     def cpu_ns(self) -> int | None:
         """CPU time that all threads of the process have used, those that ended included."""
@@ -105,14 +116,22 @@ def on_cpus(cpus: Sequence[int] | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def mosquitto(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
-    """mosquitto on a free port of 127.0.0.1."""
+def mosquitto(cpus: Sequence[int] | None = None, transport: Transport = Transport.TCP) -> Iterator[Broker]:
+    """mosquitto on a free port of 127.0.0.1, and on another one for TLS if that is the transport."""
+    if transport is Transport.WEBSOCKET:
+        raise BrokerError("Debian's mosquitto speaks no WebSocket")
     program = _find_mosquitto()
     with tempfile.TemporaryDirectory(prefix="bench-mosquitto-") as folder, contextlib.ExitStack() as stack:
         config = Path(folder) / "mosquitto.conf"
         for attempt in range(1, PORT_ATTEMPTS + 1):
             port = _free_port()
-            config.write_text(MOSQUITTO_CONFIG.format(port=port, user=getpass.getuser()))
+            text = MOSQUITTO_CONFIG.format(port=port, user=getpass.getuser())
+            ports: dict[Transport, int] = {}
+            if transport is Transport.TLS:
+                ports[transport] = _free_port()
+                certificate, key = write_certificate(Path(folder))
+                text += f"listener {ports[transport]} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+            config.write_text(text)
             process = stack.enter_context(_started([program, "-c", str(config)], cpus))
             try:
                 _await_port(process, port)
@@ -120,14 +139,42 @@ def mosquitto(cpus: Sequence[int] | None = None) -> Iterator[Broker]:
             except BrokerError:
                 if attempt == PORT_ATTEMPTS:
                     raise
-        yield Broker("mosquitto", "127.0.0.1", port, process.pid)
+        yield Broker("mosquitto", "127.0.0.1", port, process.pid, ports)
 
 
 @contextlib.contextmanager
 def rookery(
-    cpus: Sequence[int] | None = None, options: Sequence[str] = (), *, timeout_s: float = START_TIMEOUT_S
+    cpus: Sequence[int] | None = None,
+    transport: Transport = Transport.TCP,
+    options: Sequence[str] = (),
+    *,
+    timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Broker]:
     """Rookery on a free port of 127.0.0.1, started as users start it; options of `rookery serve` overrule ours."""
+    with tempfile.TemporaryDirectory(prefix="bench-rookery-") as folder:
+        if transport is not Transport.TCP:
+            options = (*_listener_options(Path(folder), transport), *options)
+        with _rookery(cpus, transport, options, timeout_s) as broker:
+            yield broker
+
+
+def _listener_options(folder: Path, transport: Transport) -> tuple[str, ...]:
+    """A configuration with a listener of the name of the transport."""
+    lines = [f"[listeners.{transport}]", 'bind = "127.0.0.1:0"']
+    if transport is Transport.TLS:
+        certificate, key = write_certificate(folder)
+        lines += ['kind = "tls"', f'certificate_files = ["{certificate}"]', f'key_files = ["{key}"]']
+    else:
+        lines += ['kind = "ws"']
+    file = folder / "rookery.toml"
+    file.write_text("\n".join(lines) + "\n")
+    return ("--config", str(file))
+
+
+@contextlib.contextmanager
+def _rookery(
+    cpus: Sequence[int] | None, transport: Transport, options: Sequence[str], timeout_s: float
+) -> Iterator[Broker]:
     command = [
         *(sys.executable, "-m", "rookery.api.cli", "serve"),
         *("--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data", "memory"),
@@ -135,10 +182,11 @@ def rookery(
     ]
     with _started(command, cpus) as process:
         ready = _read_line(process, timeout_s)
-        found = re.fullmatch(r"ready mqtt=(\S+):(\d+) api=\S+", ready.strip())
+        found = re.fullmatch(r"ready mqtt=(\S+):(\d+) api=\S+(?: \w+=\S+:(\d+))?", ready.strip())
         if not found:
             raise BrokerError(f"rookery said {ready!r} instead of where it listens{_last_words(process)}")
-        yield Broker("rookery", found[1], int(found[2]), process.pid)
+        ports = {transport: int(found[3])} if found[3] else {}
+        yield Broker("rookery", found[1], int(found[2]), process.pid, ports)
 
 
 @contextlib.contextmanager
@@ -153,16 +201,18 @@ def running(address: str) -> Iterator[Broker]:
     yield Broker(place, host, int(port), int(pid) if pid else None)
 
 
-LAUNCHERS: dict[str, Callable[[Sequence[int] | None], contextlib.AbstractContextManager[Broker]]] = {
+LAUNCHERS: dict[str, Callable[[Sequence[int] | None, Transport], contextlib.AbstractContextManager[Broker]]] = {
     "mosquitto": mosquitto,
     "rookery": rookery,
 }
 
 
-def launch(name: str, cpus: Sequence[int] | None = None) -> contextlib.AbstractContextManager[Broker]:
+def launch(
+    name: str, cpus: Sequence[int] | None = None, transport: Transport = Transport.TCP
+) -> contextlib.AbstractContextManager[Broker]:
     """The broker of this name, started on these CPUs, or the one that runs at this address."""
     launcher = LAUNCHERS.get(name)
-    return launcher(cpus) if launcher else running(name)
+    return launcher(cpus, transport) if launcher else running(name)
 
 
 def version(name: str) -> str:

@@ -83,7 +83,7 @@ def compare(
                         continue
                     tell(f"{scenario.name}, round {number} of {rounds}: {name} ...")
                     try:
-                        with brokers.launch(name, place.broker_cpus) as broker:
+                        with brokers.launch(name, place.broker_cpus, scenario.traffic.transport) as broker:
                             figures = measure(scenario, broker, times, **credentials)
                     except (InvalidRun, LoadError, BrokerError) as error:
                         case.failures.setdefault(name, []).append(str(error))

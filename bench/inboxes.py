@@ -49,7 +49,7 @@ def started(folder: Path, cpu: int, port: int = 0, options: tuple[str, ...] = ()
     """A broker on this data, and how long it took to be ready."""
     began = time.perf_counter()
     settings = ("--config", str(folder / "rookery.toml"), "--data", str(folder), "--mqtt", f"127.0.0.1:{port}")
-    with rookery([cpu], (*settings, *options), timeout_s=PATIENCE_S) as broker:
+    with rookery([cpu], options=(*settings, *options), timeout_s=PATIENCE_S) as broker:
         click.echo(f"ready after {time.perf_counter() - began:.2f} s, {memory(broker)}")
         yield broker
 

@@ -31,6 +31,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from rookery.bench.histogram cimport Histogram
 from rookery.bench.ledger cimport Lane, Sightings, Tally
 from rookery.bench.sockets cimport sockaddr_in
+from rookery.bench.wire cimport Wire, Wires
 
 
 cdef enum:
@@ -141,6 +142,7 @@ cdef struct Flow:
 
 cdef struct Connection:
     int fd                      # -1 if there is none
+    Wire wire
     uint32_t index
     ConnectionState state
     bint is_dirty               # on the list that the end of the turn flushes
@@ -166,6 +168,7 @@ cdef struct Engine:
     int epoll
     int version                 # 4 or 5
     sockaddr_in address
+    Wires wires
     uint32_t source_count       # connections start from 127.0.0.1 to 127.0.0.source_count; 0: kernel's choice
     uint32_t magic              # of this run, so that a message of another is recognised
     uint32_t payload_size
@@ -238,6 +241,7 @@ cdef class Load:
 
     cdef Flow *retaining_flow(self) except NULL
     cdef int lay_flows(self) except -1
+    cdef int lay_wires(self) except -1
     cdef int lay_lanes(self) except -1
     cdef int prepare(self, bint is_clean, uint32_t in_flight) except -1
     cdef bint pursue(self, Goal goal, double seconds) except *

@@ -23,7 +23,6 @@ from rookery.bench.sockets cimport (
     IP_BIND_ADDRESS_NO_PORT,
     IPPROTO_IP,
     IPPROTO_TCP,
-    MSG_NOSIGNAL,
     SO_SNDBUF,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
@@ -37,16 +36,20 @@ from rookery.bench.sockets cimport (
     epoll_wait,
     htonl,
     htons,
-    recv,
-    send,
     setsockopt,
     sockaddr,
     socket,
 )
 from rookery.bench.sockets cimport connect as connect_socket
+from rookery.bench.wire cimport WIRE_TLS, WIRE_WEBSOCKET, wire_close, wire_open, wire_recv, wire_send
 
 from .outcome import Counts, InvalidRun, LoadError
-from .packets import NUMBER_DIGITS, PUBLISH_PROPERTIES, encode_connect, encode_publish_head, encode_subscribes
+from .packets import (
+    NUMBER_DIGITS, PUBLISH_PROPERTIES, UPGRADE_REQUEST, encode_connect, encode_publish_head, encode_subscribes,
+)
+from .plan import Transport
+from .tls import client_context, function_addresses
+from rookery.server.tls.openssl import address_of_context
 
 cdef enum:
     DIGITS = 8                  # of the client's number; the same as NUMBER_DIGITS
@@ -265,7 +268,7 @@ cdef int flush(Engine *engine, Connection *connection) noexcept nogil:
         size = waiting + built
     if size == 0:
         return 0
-    taken = send(connection.fd, data, size, MSG_NOSIGNAL)
+    taken = wire_send(&engine.wires, &connection.wire, connection.fd, data, size)
     engine.sends += 1
     if taken < 0:
         if errno != EAGAIN and errno != EINTR:
@@ -615,7 +618,8 @@ cdef int receive(Engine *engine, Connection *connection) noexcept nogil:
     cdef ssize_t taken
     if kept:
         memcpy(engine.input, fragment.data + fragment.start, kept)
-    taken = recv(connection.fd, engine.input + kept, engine.input_capacity - kept, 0)
+    taken = wire_recv(
+        &engine.wires, &connection.wire, connection.fd, engine.input + kept, engine.input_capacity - kept)
     if taken <= 0:
         if taken < 0 and (errno == EAGAIN or errno == EINTR):
             return 0
@@ -673,7 +677,7 @@ cdef int take_end(Engine *engine, Connection *connection, int reason) noexcept n
         return fail(engine, CANNOT_CONNECT, reason, connection)
     if connection.state != LEAVING:
         return fail(engine, CLOSED_BY_BROKER, reason, connection)
-    hang_up(connection)
+    hang_up(engine, connection)
     if engine.is_churning:
         engine.in_flight -= 1
         return start_connection(engine, connection)
@@ -685,8 +689,9 @@ cdef int take_end(Engine *engine, Connection *connection, int reason) noexcept n
 
 # ------------------------------------------------------------------------------------------------------- connecting
 
-cdef void hang_up(Connection *connection) noexcept nogil:
+cdef void hang_up(Engine *engine, Connection *connection) noexcept nogil:
     if connection.fd >= 0:
+        wire_close(&engine.wires, &connection.wire)
         close(connection.fd)
     connection.fd = -1
     connection.state = CLOSED
@@ -717,6 +722,8 @@ cdef int start_connection(Engine *engine, Connection *connection) noexcept nogil
             return fail(engine, CANNOT_CONNECT, errno, connection)
     connection.started_ns = now_ns()
     engine.in_flight += 1
+    if wire_open(&engine.wires, &connection.wire, connection.fd) < 0:
+        return fail(engine, OUT_OF_MEMORY, 0, connection)
     result = connect_socket(connection.fd, <sockaddr *> &engine.address, sizeof(sockaddr_in))
     if result < 0 and errno != EINPROGRESS:
         return fail(engine, CANNOT_CONNECT, errno, connection)
@@ -876,6 +883,7 @@ cdef class Load:
         engine.address.sin_family = AF_INET
         engine.address.sin_port = htons(<uint16_t> port)
         memcpy(&engine.address.sin_addr.s_addr, <const char *> address, 4)
+        self.lay_wires()
         engine.source_count = traffic.sources
         engine.magic = random.getrandbits(32)
         engine.payload_size = traffic.payload_size
@@ -918,6 +926,7 @@ cdef class Load:
             for index in range(engine.connection_count):
                 connection = &engine.connections[index]
                 if connection.fd >= 0:
+                    wire_close(&engine.wires, &connection.wire)
                     close(connection.fd)
                 if connection.lanes != NULL:
                     for lane in range(connection.flow_count):
@@ -993,6 +1002,33 @@ cdef class Load:
             flow.publisher.flow = flow
             if client.is_retaining:
                 self.engine.first_open_flow = flow_index
+        return 0
+
+    cdef int lay_wires(self) except -1:
+        """What MQTT is carried by."""
+        cdef Wires *wires = &self.engine.wires
+        cdef bytes request
+        if self.traffic.transport is Transport.TLS:
+            context = client_context()
+            self.kept.append(context)
+            addresses = function_addresses()
+            wires.kind = WIRE_TLS
+            wires.context = <void *> <size_t> address_of_context(context)
+            # As integers: Cython has no other way from a Python number to a pointer to a function.
+            (<size_t *> &wires.library.new)[0] = addresses["new"]
+            (<size_t *> &wires.library.set_descriptor)[0] = addresses["set_descriptor"]
+            (<size_t *> &wires.library.set_connect_state)[0] = addresses["set_connect_state"]
+            (<size_t *> &wires.library.read)[0] = addresses["read"]
+            (<size_t *> &wires.library.write)[0] = addresses["write"]
+            (<size_t *> &wires.library.get_error)[0] = addresses["get_error"]
+            (<size_t *> &wires.library.free)[0] = addresses["free"]
+            (<size_t *> &wires.library.clear_errors)[0] = addresses["clear_errors"]
+        elif self.traffic.transport is Transport.WEBSOCKET:
+            request = UPGRADE_REQUEST
+            self.kept.append(request)
+            wires.kind = WIRE_WEBSOCKET
+            wires.request = request
+            wires.request_size = len(request)
         return 0
 
     cdef int lay_lanes(self) except -1:
@@ -1242,7 +1278,7 @@ cdef class Load:
     def close(self):
         cdef uint32_t index
         for index in range(self.engine.connection_count):
-            hang_up(&self.engine.connections[index])
+            hang_up(self.engine, &self.engine.connections[index])
 
     # Inside.
 

@@ -182,7 +182,7 @@ def main(devices: int, strangers: int, quiet_s: float, broker_cpu: int, load_cpu
         config = Path(folder) / "rookery.toml"
         config.write_text(CONFIG)
         trio.run(make_users, Path(folder), devices, strangers)
-        with rookery([broker_cpu], ["--config", str(config), "--data", folder]) as broker, on_cpus([load_cpu]):
+        with rookery([broker_cpu], options=["--config", str(config), "--data", folder]) as broker, on_cpus([load_cpu]):
             trio.run(_measure, devices, strangers, quiet_s, broker)
 
 

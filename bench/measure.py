@@ -115,7 +115,7 @@ class _Meter:
 
 @contextlib.contextmanager
 def _load(broker: Broker, plan: Plan, traffic: Traffic) -> Iterator[Load]:
-    load = Load(broker.host, broker.port, plan, traffic)
+    load = Load(broker.host, broker.port_of(traffic.transport), plan, traffic)
     try:
         yield load
     finally:

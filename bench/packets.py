@@ -91,3 +91,10 @@ def encode_publish_head(
     elif properties:
         raise ValueError(f"protocol version {version} has no properties")
     return bytes([PUBLISH | qos << 1 | retain]) + encode_length(len(head) + payload_size) + head
+
+
+# What a WebSocket begins with. The key is that of RFC 6455 1.3; nobody looks at the answer's but for its end.
+UPGRADE_REQUEST = (
+    b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+)

@@ -9,6 +9,7 @@ Topics are short and of equal length within a plan, like those of a real install
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 # Topics are named by so many digits; a million of them is more than any plan has.
 DIGITS = 6
@@ -166,9 +167,19 @@ def idle(count: int, *, prefix: str) -> Plan:
     return Plan((Client(),) * count)
 
 
+class Transport(StrEnum):
+    """What MQTT is carried by."""
+
+    TCP = "tcp"
+    TLS = "tls"
+    WEBSOCKET = "websocket"
+
+
 @dataclass(frozen=True)
 class Traffic:
     """How the messages of a plan are sent."""
+
+    transport: Transport = Transport.TCP
 
     qos: int = 0
     # Bytes; at least 24, which the stamp of the generator takes.

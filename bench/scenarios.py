@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import partial
 
 from . import plan
-from .plan import Plan, Traffic
+from .plan import Plan, Traffic, Transport
 
 
 class Method(StrEnum):
@@ -85,6 +85,7 @@ def _p99(target: float) -> tuple[Goal, ...]:
 _Q1 = Traffic(qos=1)
 # An open loop has a schedule instead of a window.
 _OPEN = Traffic(window=0)
+_TLS_OPEN = Traffic(window=0, transport=Transport.TLS)
 _PROPERTIES = Traffic(version=5, has_properties=True)
 _IDLE = Traffic(keep_alive_s=60)
 
@@ -132,6 +133,27 @@ SCENARIOS: dict[str, Scenario] = {
             rate=1000,
         ),
         Scenario("payload-16k", _pairs(10), Traffic(payload_size=16 * _KIB, window=20), _faster(4.5)),
+        # TLS 1.3 with a certificate of P-256. Rate by rate of the case over TCP is what TLS costs: at least 0.4.
+        Scenario("tls-pairs-100-q0", _pairs(100), Traffic(transport=Transport.TLS), _faster(8)),
+        Scenario("tls-trickle-20k", _trickle(1000), _TLS_OPEN, _cheaper(0.9), rate=20_000),
+        Scenario(
+            "tls-connects-64", _idle(64), Traffic(transport=Transport.TLS), _cheaper(1) + _faster(1), Method.CONNECTS
+        ),
+        Scenario(
+            "tls-idle-2k",
+            _idle(2000),
+            Traffic(keep_alive_s=60, transport=Transport.TLS),
+            _limit(Figure.MEMORY, 20 * _KIB),
+            Method.IDLE,
+        ),
+        # Debian's mosquitto speaks none. Its rate by that of pairs-100-q0 is what frames cost: at least 0.8.
+        Scenario(
+            "websocket-pairs-100-q0",
+            _pairs(100),
+            Traffic(transport=Transport.WEBSOCKET),
+            _limit(Figure.P99, 5),
+            is_alone=True,
+        ),
         Scenario("latency-1M-offered", _pairs(100), _OPEN, _limit(Figure.P99, 3), rate=1_000_000, is_alone=True),
     )
 }

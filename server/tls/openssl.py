@@ -34,10 +34,17 @@ def version() -> str:
 
 def lend_functions(engine: Engine) -> None:
     """Tell the engine where OpenSSL's functions are; they stay there until the process ends."""
-    addresses = {
-        name: int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, function))) for name, function in _FUNCTIONS.items()
-    }
-    engine.use_tls(**addresses)
+    engine.use_tls(**{name: address_of_function(function) for name, function in _FUNCTIONS.items()})
+
+
+def address_of_function(name: str) -> int:
+    """Of OpenSSL's function of this name."""
+    return int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, name)))
+
+
+def address_of_context(context: SSL.Context) -> int:
+    """Of the SSL_CTX, which lives as long as context."""
+    return int(_ffi.cast("uintptr_t", context._context))
 
 
 def prepare_context(context: SSL.Context) -> None:

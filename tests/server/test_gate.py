@@ -250,7 +250,7 @@ def test_process_without_descriptors_does_not_spin_and_goes_on_when_it_has_some(
         browsers[-1].sendall(b"nonsense\r\n\r\n")
         assert browsers[-1].recv(12) == b"HTTP/1.1 400"
         process.popen.terminate()
-        assert process.wait() == 0
+        assert process.wait(20) == 0
 
 
 def _connect(address: Address) -> socket.socket:
