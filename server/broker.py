@@ -71,6 +71,7 @@ from .retained import RetainedMessages
 from .sessions import Sessions
 from .store import Store, open_store
 from .stored_settings import PersistentSettings
+from .strangers import Strangers
 from .tenancy import Tenancy
 from .tenant_settings import Layer, TenantSettingsBook
 from .tls.contexts import TlsContexts
@@ -171,6 +172,7 @@ class Broker:
             if not section.is_accepted_by_shards
         }
         self.gate = ConnectionGate(engine, config)
+        self.strangers = Strangers()
         self._tenancy = Tenancy(config)
         self.arrivals = Arrivals(self._tenancy.tenant_of_listener)
         self.tls_contexts = dict(tls_contexts or {})  # of the listeners that speak TLS
@@ -508,6 +510,7 @@ class Broker:
             await _insist(partial(self.settings.put, tenant_id, Layer.CONFIGURATION, section.settings))
         await self.stored_settings.load()
         await self.bans.reload()
+        await nursery.start(self.strangers.watch, self.events)
         await _insist(partial(self._engine.listen, self._listener.fileno()))
         for listener_id, (name, listener) in enumerate(self._listeners.items(), start=1):
             if name not in self.entrances:

@@ -64,6 +64,9 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
         result = read_frame(data + consumed, size - consumed, &frame)
         if result == FRAME_HEADER:
             break
+        if result == FRAME_MALFORMED and connection.state == CONNECT_DUE:
+            connection_fail(connection, b"malformed fixed header")
+            break
         if result == FRAME_MALFORMED:
             connection_close(connection, REASON_MALFORMED_PACKET, b"malformed fixed header", True)
             break
