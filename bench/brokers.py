@@ -145,9 +145,9 @@ def mosquitto(cpus: Sequence[int] | None = None, transport: Transport = Transpor
 @contextlib.contextmanager
 def rookery(
     cpus: Sequence[int] | None = None,
-    transport: Transport = Transport.TCP,
     options: Sequence[str] = (),
     *,
+    transport: Transport = Transport.TCP,
     timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Broker]:
     """Rookery on a free port of 127.0.0.1, started as users start it; options of `rookery serve` overrule ours."""
@@ -203,7 +203,7 @@ def running(address: str) -> Iterator[Broker]:
 
 LAUNCHERS: dict[str, Callable[[Sequence[int] | None, Transport], contextlib.AbstractContextManager[Broker]]] = {
     "mosquitto": mosquitto,
-    "rookery": rookery,
+    "rookery": lambda cpus, transport: rookery(cpus, transport=transport),
 }
 
 
