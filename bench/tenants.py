@@ -10,6 +10,7 @@ import contextlib
 import resource
 import socket
 from collections.abc import Iterator
+from statistics import median
 
 import click
 
@@ -52,9 +53,10 @@ def resident_bytes(count: int, clients_each: int, cpu: int) -> int:
 
 @click.command()
 @click.option("--tenants", default=1900, show_default=True, help="With ten clients each.")
+@click.option("--rounds", default=5, show_default=True, help="Medians of so many: what Python leaves behind varies.")
 @click.option("--broker-cpu", default=0, show_default=True)
 @click.option("--load-cpu", default=1, show_default=True)
-def main(tenants: int, broker_cpu: int, load_cpu: int) -> None:
+def main(tenants: int, rounds: int, broker_cpu: int, load_cpu: int) -> None:
     """Measure what a tenant costs."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -62,11 +64,15 @@ def main(tenants: int, broker_cpu: int, load_cpu: int) -> None:
     if count + SPARE_DESCRIPTORS > most:
         raise click.UsageError(f"{most} open files are allowed, {count + SPARE_DESCRIPTORS} are needed")
     with on_cpus([load_cpu]):
-        together = resident_bytes(count, count, broker_cpu)
-        apart = resident_bytes(count, CLIENTS_EACH, broker_cpu)
+        pairs = [
+            (resident_bytes(count, count, broker_cpu), resident_bytes(count, CLIENTS_EACH, broker_cpu))
+            for _ in range(rounds)
+        ]
+    together, apart = (median(column) for column in zip(*pairs, strict=True))
     click.echo(f"{count} clients of one tenant: {together / count:.0f} bytes a client")
     click.echo(f"{count} clients of {tenants} tenants: {apart / count:.0f} bytes a client")
-    click.echo(f"a tenant: {(apart - together) / tenants:.0f} bytes")
+    costs = sorted((each_apart - each_together) / tenants for each_together, each_apart in pairs)
+    click.echo(f"a tenant: {median(costs):.0f} bytes, {costs[0]:.0f} to {costs[-1]:.0f}")
 
 
 if __name__ == "__main__":

@@ -339,7 +339,9 @@ class Broker:
                 if host.has_customizers:
                     doorkeepers.append(host.customize)
                 if self._rule_providers:
-                    provided_rules = ProvidedPermissions(self._rule_providers, self._grants_on_error)
+                    provided_rules = ProvidedPermissions(
+                        self._rule_providers, self._grants_on_error, self.events.publish
+                    )
                     doorkeepers.append(provided_rules.admit)
                 self.admission.doorkeepers = tuple(doorkeepers)
                 sub_brokers = SubBrokers(self._connect_inside)

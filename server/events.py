@@ -307,6 +307,14 @@ class OutOfTenantResource(TenantEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessControlFailed(ClientEvent):
+    """The rules of a client that was authenticated could not be had."""
+
+    reason: str
+    is_bypassed: bool  # it was let in all the same, see ByPassPermCheckError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallerActed(TenantEvent):
     """A caller of the HTTP API published, retained or disconnected."""
 

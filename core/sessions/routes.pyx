@@ -10,11 +10,11 @@ cdef extern from *:
     int __builtin_clz(unsigned int value) noexcept nogil
 
 cdef enum:
-    _FIRST_CHUNK_BITS = 4  # chunk 0 holds 16 lists
+    _FIRST_CHUNK_BITS = 3  # chunk 0 holds 8 lists: most tenants are small
 
 
 cdef inline uint32_t _chunk_of(uint32_t filter_id) noexcept nogil:
-    # 0..15 -> 0, 16..47 -> 1, 48..111 -> 2: chunk k begins at 16 * (2 ** k - 1).
+    # 0..7 -> 0, 8..23 -> 1, 24..55 -> 2: chunk k begins at 8 * (2 ** k - 1).
     return 31 - __builtin_clz((filter_id >> _FIRST_CHUNK_BITS) + 1)
 
 

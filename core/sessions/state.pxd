@@ -80,7 +80,7 @@ cdef struct RouteList:           # the routes of one topic filter on this shard
 
 
 cdef enum:
-    ROUTE_CHUNKS = 28            # chunk k holds 16 * 2 ** k lists: filter ids are dense and start small
+    ROUTE_CHUNKS = 28            # chunk k holds 8 * 2 ** k lists: filter ids are dense and start small
 
 
 cdef struct RouteTable:

@@ -6,12 +6,14 @@ nobody has, file and database decide. When one fails, the tenant's ByPassPermChe
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from rookery.core.events import ConnectRequested
 from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode
 from rookery.server.auth.authenticator import Admitted, Decision, Refused
+from rookery.server.events import AccessControlFailed, Event
 from rookery.server.log import get_logger
 
 if TYPE_CHECKING:
@@ -29,9 +31,12 @@ _log = get_logger(__name__)
 class ProvidedPermissions:
     """Asks providers, in order."""
 
-    def __init__(self, providers: list[Provider], grants_on_error: Callable[[str], bool]) -> None:
+    def __init__(
+        self, providers: list[Provider], grants_on_error: Callable[[str], bool], tell: Callable[[Event], None]
+    ) -> None:
         self._providers = tuple(providers)
         self._grants_on_error = grants_on_error  # of a tenant
+        self._tell = tell
 
     async def admit(self, request: ConnectRequested, admitted: Admitted) -> Decision:
         """The client with its rules, or as it was: file and database decide then. Refused when nobody can say."""
@@ -42,13 +47,23 @@ class ProvidedPermissions:
                 permissions = await provider(request, admitted)
                 if permissions is not None:
                     return replace(admitted, permissions=permissions)
-        except Exception:
+        except Exception as error:
             is_bypassed = self._grants_on_error(admitted.tenant_id)
             _log.warning(
                 "permissions_bypassed" if is_bypassed else "permissions_not_provided",
                 peer=request.peer,
                 client_id=request.client_id,
                 exc_info=True,
+            )
+            self._tell(
+                AccessControlFailed(
+                    at_ms=time_ns() // 1_000_000,
+                    tenant_id=admitted.tenant_id,
+                    user_id=admitted.user_id,
+                    client_id=request.client_id,
+                    reason=f"{type(error).__name__}: {error}",
+                    is_bypassed=is_bypassed,
+                )
             )
             return admitted if is_bypassed else NO_RULES
         return admitted

@@ -12,6 +12,7 @@ from rookery.server import events
 from rookery.server.event_bus import EventBus
 from rookery.server.events import (
     KINDS,
+    AccessControlFailed,
     CallerActed,
     ClientConnected,
     ClientDisconnected,
@@ -28,7 +29,7 @@ from rookery.server.events import (
 )
 from support.own_broker import broker_with, connect
 
-OF_THE_SERVER = {CallerActed, StorageFailed, StorageRecovered}
+OF_THE_SERVER = {AccessControlFailed, CallerActed, StorageFailed, StorageRecovered}
 BASES = {events.Event, events.StrangerEvent, events.TenantEvent, events.ClientEvent}
 
 

@@ -11,6 +11,7 @@ from rookery.core.permissions.rule import Rule
 from rookery.core.permissions.rule_set import Permissions
 from rookery.server.auth.authenticator import Admitted, Decision
 from rookery.server.broker import Broker
+from rookery.server.events import AccessControlFailed
 from rookery.server.plugins import Client, PermissionProvider
 from support.document_server import Answer, Asked, DocumentServer, serve_documents
 from support.mqtt_client import ConnectionRefused
@@ -111,7 +112,12 @@ async def expect_bypass(values: dict[str, Any]) -> None:
     settings = {"settings": {"ByPassPermCheckError": False}}
     async with broker_with(**values, tenants={"strict": settings}, permissions={"database": True}) as broker:
         await broker.rules.add(allow("left/#"))
-        assert await codes_of(broker, "left/#", "other") == (0, 0x87)
+        with broker.events.subscribe(AccessControlFailed) as stream:
+            assert await codes_of(broker, "left/#", "other") == (0, 0x87)
+            (event,) = stream.take_waiting(10)
+            assert isinstance(event, AccessControlFailed)
+            assert event.is_bypassed
+            assert event.reason
         with pytest.raises(ConnectionRefused) as raised:
             await codes_of(broker, "left/#", username="strict/bob")
         assert raised.value.connack.reason_code == 0x80
