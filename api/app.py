@@ -3,6 +3,7 @@
 Every answer carries `req_id`, and so does every line that the log gets while a request is worked on.
 """
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,16 @@ from .health import create_health
 from .key_ring import KeyRing
 from .kill import create_kill
 from .metrics import create_metrics
+from .openapi import describe
 from .parameters import Parameters
+from .paths import NameConverter, RawPaths
+from .problems import answer_problem, is_v1, problem_of
 from .publish import create_publish
 from .request_figures import count_requests
 from .retain import create_retain
 from .session import create_session
 from .subscriptions import create_subscriptions
+from .v1.all import create_v1
 
 RETRY_AFTER_S = 1
 
@@ -50,9 +55,14 @@ def create_app(broker: Broker, section: ApiSection, keys: KeyRing | None = None)
     # Its folder is named because Quart would look for it by the place of the namespace `rookery`, which has none.
     app = QuartTrio("rookery.api", static_folder=None, instance_path=str(Path(__file__).parent))
     # The framework's own bound on what it buffers of a body whose reader is slow; read_body has the tenant's.
-    app.config.update(MAX_CONTENT_LENGTH=section.body_limit_bytes, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(
+        MAX_CONTENT_LENGTH=max(section.body_limit_bytes, section.batch_limit_bytes), PROVIDE_AUTOMATIC_OPTIONS=False
+    )
+    app.url_map.converters["name"] = NameConverter
+    describe(app, _version())
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Answers read in the order they are written here.
     for resource in (
+        *create_v1(broker, section, keys),
         create_publish(broker, section),
         create_retain(broker, section),
         create_session(broker),
@@ -80,22 +90,36 @@ def create_app(broker: Broker, section: ApiSection, keys: KeyRing | None = None)
 
     @app.errorhandler(HTTPException)
     async def explain_http_exception(error: HTTPException) -> Response:
-        return answer_http_exception(error)
+        problem = problem_of(error) if is_v1(request.path) else None
+        return problem or answer_http_exception(error)
 
     @app.errorhandler(RequestRefused)
     async def explain_refusal(error: RequestRefused) -> Response:
-        return answer_refusal(error)
+        problem = problem_of(error) if is_v1(request.path) else None
+        return problem or answer_refusal(error)
 
     @app.errorhandler(Exception)
     async def explain(error: Exception) -> Response:
-        if isinstance(error, ERROR_TYPES):
+        problem = problem_of(error) if is_v1(request.path) else None
+        if problem is not None:
+            return problem
+        if isinstance(error, ERROR_TYPES) and not is_v1(request.path):
             return answer_error(error)
         _log.exception("request_failed", method=request.method, path=request.path, exc_info=error)
+        if is_v1(request.path):
+            return answer_problem(500, describe_status(500))
         return answer_text(500, describe_status(500))
 
     check_routes(app)
-    app.asgi_app = RequestsInWork(app.asgi_app, section.requests_in_work_limit)  # type: ignore[method-assign]
+    app.asgi_app = RequestsInWork(RawPaths(app.asgi_app), section.requests_in_work_limit)  # type: ignore[method-assign]
     return app
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("rookery")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
 
 
 class RequestsInWork:

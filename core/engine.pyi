@@ -244,6 +244,19 @@ class Engine:
         retain: bool = False,
         message_expiry_interval: int | None = None,
     ) -> None: ...
+    def publish_batch(
+        self,
+        request: int,
+        shard: int,
+        *,
+        tenant_id: str,
+        messages: Sequence[tuple[str, bytes, int, bool, int | None]],
+    ) -> None:
+        """Publish many at once: topic, payload, QoS, retain, message expiry interval. The reply adds them all up.
+
+        They are handed out in one turn: a few hundred are a good number.
+        """
+
     def find_session(self, request: int, *, tenant_id: str, user_id: str, client_id: str) -> None: ...
     def kill(
         self,

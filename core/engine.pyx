@@ -27,7 +27,7 @@ from rookery.core.log.batch cimport batch_init
 from rookery.core.log.durable_log cimport DurableLog
 from rookery.core.log.writer cimport log_submit
 from rookery.core.permissions.rule_set cimport Permissions
-from rookery.core.sessions.message cimport waiting_bytes
+from rookery.core.sessions.message cimport Message, waiting_bytes
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_take
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
@@ -48,7 +48,8 @@ from rookery.core.shards.state cimport (
     COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM, COMMAND_DISCONNECT,
     COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_LIST_INBOX, COMMAND_LIST_INFLIGHT,
     COMMAND_LIST_MATCHES, COMMAND_LIST_RETAINED, COMMAND_LIST_SESSIONS, COMMAND_LIST_SUBSCRIPTIONS, COMMAND_OBSERVE,
-    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS,
+    COMMAND_PUBLISH, COMMAND_PUBLISH_BATCH,
+    COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS,
     COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS,
     COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
     CONNECT_TIMEOUT_MS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT,
@@ -687,6 +688,33 @@ cdef class Engine:
             if command.message == NULL:
                 command_free(command)
                 command = NULL
+        self._put(shard, command)
+
+    def publish_batch(self, uint64_t request, uint32_t shard, *, str tenant_id, object messages):
+        cdef bytes tenant = encode_name(tenant_id, "tenant_id")
+        cdef Bytes strings[1]
+        cdef Command *command
+        cdef Message *message
+        self._shard(shard)
+        strings[0] = view(tenant)
+        command = command_new(COMMAND_PUBLISH_BATCH, strings, 1)
+        if command == NULL:
+            raise MemoryError
+        try:
+            command.batch = <Message **> calloc(len(messages) + 1, sizeof(Message *))
+            if command.batch == NULL:
+                raise MemoryError
+            for topic, payload, qos, retain, message_expiry_interval in messages:
+                message = make_message(encode_name(topic, "topic"), payload, qos, retain)
+                if message == NULL:
+                    raise MemoryError
+                message.expires_at_ms = 0 if message_expiry_interval is None else message_expiry_interval * 1000
+                command.batch[command.batch_count] = message
+                command.batch_count += 1
+            command.request = request
+        except BaseException:
+            command_free(command)
+            raise
         self._put(shard, command)
 
     def find_session(self, uint64_t request, *, str tenant_id, str user_id, str client_id):

@@ -5,6 +5,7 @@ Whoever is connected stays: disconnect him, too.
 """
 
 import time
+from bisect import bisect_right
 
 import trio
 
@@ -25,6 +26,7 @@ class PersistentBans:
     def __init__(self, table: Bans) -> None:
         self._table = table
         self._in_force: dict[_Key, Ban] = {}
+        self._numbers: list[Ban] = []  # the same by number
         self._changing = trio.Lock()  # What is kept and what is in force must come in the same order.
 
     def __len__(self) -> int:
@@ -39,6 +41,19 @@ class PersistentBans:
     async def all(self) -> list[Ban]:
         """All bans, expired ones included, the oldest first. Raises StoreError, as all do."""
         return await self._table.all()
+
+    def page(self, *, after: int, limit: int, tenant_id: str | None = None) -> list[Ban]:
+        """Bans in force or expired, the oldest first, behind that number; tenant_id: about users and clients of it."""
+        numbers = self._numbers
+        found: list[Ban] = []
+        first = bisect_right(numbers, after, key=lambda ban: ban.ban_id)
+        for place in range(first, len(numbers)):
+            ban = numbers[place]
+            if tenant_id is None or ban.tenant_id == tenant_id:
+                found.append(ban)
+                if len(found) >= limit:
+                    break
+        return found
 
     async def put(self, ban: Ban) -> Ban:
         """Ban, in place of an earlier ban about the same; as it is kept. Raises ValueError when there are too many."""
@@ -56,7 +71,8 @@ class PersistentBans:
 
     async def _put_in_force(self) -> None:
         with trio.CancelScope(shield=True):  # What is kept has to be in force, too.
-            self._in_force = {(ban.kind, ban.tenant_id, ban.value): ban for ban in await self._table.all()}
+            self._numbers = await self._table.all()
+            self._in_force = {(ban.kind, ban.tenant_id, ban.value): ban for ban in self._numbers}
 
     def holds_for_address(self, peer: str) -> bool:
         """Is the host of "host:port" banned? Never blocks, as below."""

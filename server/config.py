@@ -301,6 +301,9 @@ class ApiSection(Section):
     body_limit_bytes: int = Field(
         default=262_144, ge=1, le=256 * 1024 * 1024, description="largest request body of any tenant; 413 above it"
     )
+    batch_limit_bytes: int = Field(
+        default=16_777_216, ge=1, le=256 * 1024 * 1024, description="largest body of a batch of messages; 413 above it"
+    )
     # A topic of 65535 bytes and 32 KiB of other headers.
     header_limit_bytes: int = Field(
         default=98_304, ge=4096, le=1024 * 1024, description="largest request line and header block; 431 above it"
@@ -314,6 +317,7 @@ class ApiSection(Section):
         default=SecretStr(""), description="a key that may do everything, beside those of the database; empty = none"
     )
     requests_per_second: float = Field(default=0.0, ge=0, description="of one key or address; 429 above it; 0 = any")
+    backup_dir: str = Field(default="", description="where `POST /v1/backups` puts them; empty = it makes none")
     metrics_tenants_limit: int = Field(
         default=1000, ge=0, le=100_000, description="tenants with metrics of their own; the others are summed up"
     )

@@ -28,7 +28,7 @@ from rookery.core.shards.queues cimport (
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
     COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE,
-    COMMAND_PUBLISH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
+    COMMAND_PUBLISH, COMMAND_PUBLISH_BATCH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
     COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
     COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE,
     COMMAND_UNSUBSCRIBE,
@@ -81,6 +81,37 @@ cdef void _publish(Shard *shard, Command *command) noexcept nogil:
         event.numbers[3] = is_retained
     if is_promised:
         answer_put(shard, event, began, outcome.given_to)
+    else:
+        _reply(shard, event)
+
+
+cdef void _publish_batch(Shard *shard, Command *command) noexcept nogil:
+    cdef Event *event = event_new(EVENT_PUBLISHED, command.request, NULL, 0)
+    cdef Tenant *tenant = tenant_acquire(shard, command_string(command, 0))
+    cdef Outcome outcome
+    cdef uint64_t sums[4]
+    cdef uint64_t began = answer_begin(shard)
+    cdef uint64_t given_to = 0
+    cdef bint is_promised = False
+    cdef uint32_t place
+    memset(sums, 0, sizeof(sums))
+    for place in range(command.batch_count if tenant != NULL else 0):
+        memset(&outcome, 0, sizeof(outcome))
+        if command.batch[place].expires_at_ms != 0:
+            command.batch[place].expires_at_ms += shard.world.now_ms
+        sums[3] += shard_publish_here(shard, tenant, command.batch[place], &outcome)
+        sums[0] += outcome.matched
+        sums[1] += outcome.queued
+        sums[2] += outcome.dropped
+        given_to |= outcome.given_to
+        if command.batch[place].qos > 0 or command.batch[place].retain:
+            is_promised = True
+    if tenant != NULL:
+        tenant_release(shard, tenant)
+    if event != NULL:
+        memcpy(event.numbers, sums, sizeof(sums))
+    if is_promised:
+        answer_put(shard, event, began, given_to)
     else:
         _reply(shard, event)
 
@@ -352,6 +383,8 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         adopt(shard, command)
     elif kind == COMMAND_PUBLISH:
         _publish(shard, command)
+    elif kind == COMMAND_PUBLISH_BATCH:
+        _publish_batch(shard, command)
     elif kind == COMMAND_FIND_SESSION:
         _find_session(shard, command)
     elif kind == COMMAND_CONFIGURE:

@@ -56,7 +56,11 @@ cdef Bytes command_string(const Command *command, uint32_t number) noexcept nogi
 
 
 cdef void command_free(Command *command) noexcept nogil:
+    cdef uint32_t place
     message_release(command.message)
+    for place in range(command.batch_count):
+        message_release(command.batch[place])
+    free(command.batch)
     rule_set_release(command.rules)
     free(command.quota_limits)
     free(command)

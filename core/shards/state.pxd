@@ -292,6 +292,7 @@ cdef enum CommandKind:
     COMMAND_SUBSCRIBE = 22     # number: QoS
     COMMAND_UNSUBSCRIBE = 23
     COMMAND_RETAIN = 24
+    COMMAND_PUBLISH_BATCH = 41
     COMMAND_TELL_TENANTS = 50  # these: see pages.pxd
     COMMAND_LIST_SESSIONS = 51
     COMMAND_LIST_SUBSCRIPTIONS = 52
@@ -352,6 +353,8 @@ cdef struct Command:
     uint8_t is_counted         # with ADOPT: it came through the gate
     void *ssl                  # with ADOPT: SSL *, see tls.pxd; the caller's until the command is in the queue
     Message *message
+    Message **batch            # COMMAND_PUBLISH_BATCH: one reference each, expires_at_ms counts from now; owned
+    uint32_t batch_count
     MemoryLink *memory
     RuleSet *rules             # with ADMIT, SET_PERMISSIONS; one reference; NULL = none
     uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other

@@ -58,7 +58,8 @@ def routes(service: Service) -> list[tuple[str, str, Right, Scope]]:
     for rule in service.app.url_map.iter_rules():
         access = access_of(service.app.view_functions[rule.endpoint])
         assert access is not None
-        path = re.sub(r"<[^>]*>", "x", rule.rule.replace("<tenant_id>", "acme"))
+        path = re.sub(r"<int:[^>]*>", "7", rule.rule.replace("<name:tenant_id>", "acme"))
+        path = re.sub(r"<[^>]*>", "x", path)
         found += [
             (method, path, access.right, access.scope)
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
