@@ -46,6 +46,8 @@ cdef enum JournalKind:
     JOURNAL_RETAINED = 15
     JOURNAL_CLEARED = 16
     JOURNAL_ARRIVED = 17
+    JOURNAL_WILL_SENT = 18
+    JOURNAL_WILL_SPREAD = 19
 
 cdef enum:                        # flags of JOURNAL_SESSION
     IS_AFRESH = 1
@@ -111,5 +113,8 @@ cdef void journal_arrived(Journal *journal, uint64_t number, uint64_t origin) no
 cdef void journal_released(Session *session, uint16_t packet_id) noexcept nogil
 # The will as it is now: kept, armed, or gone.
 cdef void journal_will(Session *session) noexcept nogil
+# The message of this number is a will that is under way to other shards; it has arrived on all of them.
+cdef void journal_will_sent(Tenant *tenant, uint64_t number) noexcept nogil
+cdef void journal_will_spread(Journal *journal, uint64_t number) noexcept nogil
 cdef void journal_retained(Tenant *tenant, const Publication *publication, uint64_t stored_at_ms) noexcept nogil
 cdef void journal_cleared(Tenant *tenant, const uint8_t *topic, uint32_t topic_size) noexcept nogil

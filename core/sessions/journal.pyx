@@ -359,6 +359,22 @@ cdef void journal_will(Session *session) noexcept nogil:
     publication_end(&publication)
 
 
+cdef void journal_will_sent(Tenant *tenant, uint64_t number) noexcept nogil:
+    cdef Journal *journal = tenant.world.journal
+    cdef uint8_t *out = _begin(journal, JOURNAL_WILL_SENT, 8 + tenant.shared.id_size)
+    if out != NULL:
+        put_u64(out, number)
+        memcpy(out + 8, tenant.shared.id, tenant.shared.id_size)
+        batch_end(&journal.batch)
+
+
+cdef void journal_will_spread(Journal *journal, uint64_t number) noexcept nogil:
+    cdef uint8_t *out = _begin(journal, JOURNAL_WILL_SPREAD, 8)
+    if out != NULL:
+        put_u64(out, number)
+        batch_end(&journal.batch)
+
+
 cdef void journal_retained(Tenant *tenant, const Publication *publication, uint64_t stored_at_ms) noexcept nogil:
     cdef Journal *journal = tenant.world.journal
     cdef uint32_t head = 10 + tenant.shared.id_size

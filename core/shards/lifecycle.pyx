@@ -4,14 +4,13 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from rookery.core.sessions.inflight cimport inflight_trim
-from rookery.core.sessions.journal cimport journal_session, journal_will
-from rookery.core.sessions.message cimport Message, message_release, message_topic
+from rookery.core.sessions.journal cimport journal_session
+from rookery.core.sessions.message cimport Message, message_acquire, message_release, message_topic
 from rookery.core.sessions.notices cimport (
     NOTICE_CLIENT_DISCONNECTED, NOTICE_CONNECT_REFUSED, NOTICE_CONNECT_TIMED_OUT, NOTICE_CONNECTION_FAILED,
     NOTICE_PUBLISH_REFUSED, NOTICE_SESSION_ENDED, NOTICE_WILL_PUBLISHED,
 )
 from rookery.core.sessions.outbox cimport outbox_commit, outbox_reserve
-from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.rights cimport session_may_send
 from rookery.core.sessions.returns cimport Returns, returns_collect, returns_deliver
 from rookery.core.sessions.session cimport session_detach, session_end, session_resend, session_watch_resends
@@ -20,13 +19,13 @@ from rookery.core.sessions.witness cimport (
     absent, is_noticed, notice_session, notice_stranger, text_of,
 )
 from rookery.core.shards.connections cimport connection_drop, connection_linger
-from rookery.core.shards.publishing cimport shard_publish_message
 from rookery.core.shards.replays cimport replay_cancel
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, CLOSED_BY_CLIENT, CLOSED_BY_NETWORK, CLOSED_BY_SERVER, CONNECT_DUE, LINGERING, STALL_MS,
     TURN_OF_NOBODY, VERDICT_DUE, Connection, Shard,
 )
 from rookery.core.shards.tenants cimport tenant_release
+from rookery.core.shards.wills cimport will_drop, will_publish
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.timers cimport wheel_arm
 from rookery.core.topics.tree cimport NO_FILTER
@@ -59,15 +58,6 @@ for _reason in (
     IS_CONNACK_REASON[_reason] = 1
 
 
-cdef void _drop_will(Session *session) noexcept nogil:
-    message_release(session.will.message)
-    session.will.is_armed = 0
-    if session.will.message != NULL:
-        session.will.message = NULL
-        if session.is_written:
-            journal_will(session)
-
-
 cdef inline Bytes _topic(const Message *message) noexcept nogil:
     cdef Bytes topic
     topic.data = message_topic(message)
@@ -76,9 +66,7 @@ cdef inline Bytes _topic(const Message *message) noexcept nogil:
 
 
 cdef void _publish_will(Shard *shard, Session *session) noexcept nogil:
-    cdef Outcome outcome
     cdef Message *message = session.will.message
-    memset(&outcome, 0, sizeof(outcome))
     # Allowed at CONNECT; the rules may have been replaced since.
     if session.rules != NULL and not session_may_send(session, _topic(message), message.qos, message.retain):
         session.tenant.counters.actions_denied += 1
@@ -86,18 +74,19 @@ cdef void _publish_will(Shard *shard, Session *session) noexcept nogil:
             notice_session(
                 session, NOTICE_PUBLISH_REFUSED, absent(), _topic(message), message.qos, message.retain,
                 REASON_NOT_AUTHORIZED, 0)
-        _drop_will(session)
+        will_drop(session)
         return
     if session.will.has_message_expiry:
         # Nobody else holds the message yet.
         session.will.message.expires_at_ms = (
             shard.world.now_ms + <uint64_t> session.will.message_expiry_interval * 1000)
-    shard_publish_message(shard, session.tenant, session.will.message, &outcome)
+    message_acquire(message)
+    will_publish(shard, session)
     if is_noticed(&shard.world, NOTICE_WILL_PUBLISHED):
         notice_session(
             session, NOTICE_WILL_PUBLISHED, absent(), _topic(message), message.qos, message.retain,
             message.payload_size, 0)
-    _drop_will(session)
+    message_release(message)
 
 
 cdef void session_finish(Shard *shard, Session *session) noexcept nogil:
@@ -162,7 +151,7 @@ cdef void _part(Connection *connection, bint keeps_will) noexcept nogil:
     cdef Session *session = connection.link.session
     session_detach(session)
     if not keeps_will:
-        _drop_will(session)
+        will_drop(session)
     if not session.is_persistent:
         session_finish(shard, session)
         return

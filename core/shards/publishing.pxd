@@ -11,8 +11,6 @@ from rookery.core.shards.state cimport Mail, Shard
 cdef void shard_publish(Shard *shard, Tenant *tenant, Publication *publication, Outcome *outcome) noexcept nogil
 # Store (or clear) the retained message on the tenant's home shard, which may be another one.
 cdef int shard_retain(Shard *shard, Tenant *tenant, Publication *publication) noexcept nogil
-# A will, a message from the control plane: the same for a kept message.
-cdef void shard_publish_message(Shard *shard, Tenant *tenant, Message *message, Outcome *outcome) noexcept nogil
 # Hand a message of the control plane out on this shard alone (it is told to all), stored here if this is its home.
 # True when it was stored or cleared as the retained message.
 cdef bint shard_publish_here(Shard *shard, Tenant *tenant, Message *message, Outcome *outcome) noexcept nogil

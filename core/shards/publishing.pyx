@@ -50,14 +50,6 @@ cdef int shard_retain(Shard *shard, Tenant *tenant, Publication *publication) no
     return RETAIN_CLEARED if publication.payload.size == 0 else RETAIN_STORED
 
 
-cdef void shard_publish_message(Shard *shard, Tenant *tenant, Message *message, Outcome *outcome) noexcept nogil:
-    cdef Publication publication
-    publication_of(message, &publication)
-    shard_publish(shard, tenant, &publication, outcome)
-    forget_recent_topic(&shard.world)
-    publication_end(&publication)
-
-
 cdef bint shard_publish_here(Shard *shard, Tenant *tenant, Message *message, Outcome *outcome) noexcept nogil:
     cdef Publication publication
     cdef bint is_retained = False

@@ -6,12 +6,14 @@ copy. Since a shard submits its records before it hands over mail, the log never
 What it may lack at a start are the copies: until PUBREL has come, the log tells which sessions and shared groups have
 got the message, and the rest of those that match get it now. Thus the publisher, who will send it again or go on with
 PUBREL, need not be asked, and nobody gets it twice.
+
+With a will that went to other shards it is the same from WILL_SENT to WILL_SPREAD, see wills.pxd.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from rookery.core.sessions.message cimport Message
-from rookery.core.sessions.state cimport Session
-from rookery.core.shards.state cimport Universe
+from rookery.core.sessions.state cimport Journal, Session, Tenant
+from rookery.core.shards.state cimport Shard, Universe
 from rookery.core.structures.pointer_map cimport PointerMap
 
 
@@ -22,8 +24,10 @@ cdef struct NumberList:
 
 
 cdef struct Taken:
-    uint64_t serial            # of the publisher's session
-    uint16_t packet_id
+    uint64_t serial            # of the publisher's session; of a will: number
+    uint16_t packet_id         # 0 = a will
+    Tenant *tenant             # of a will: one user on this shard
+    Shard *shard
     uint64_t number            # of the message in the log
     Message *message           # one reference
     NumberList sessions        # serials of those that have got it
@@ -45,9 +49,15 @@ cdef uint64_t number_hash(uint64_t number) noexcept nogil
 cdef int redelivery_taken(
     Redelivery *redelivery, uint64_t serial, uint16_t packet_id, uint64_t number, Message *message) noexcept nogil
 cdef void redelivery_released(Redelivery *redelivery, uint64_t serial, uint16_t packet_id) noexcept nogil
+# The same for a will; takes over one user of the tenant on this shard.
+cdef int redelivery_will_sent(
+    Redelivery *redelivery, Shard *shard, Tenant *tenant, uint64_t number, Message *message) noexcept nogil
+cdef void redelivery_will_spread(Redelivery *redelivery, uint64_t number) noexcept nogil
 # A session got the message, by a shared group unless its identity is 0. 0, or -1 when memory is short.
 cdef int redelivery_arrived(Redelivery *redelivery, uint64_t number, uint64_t serial, uint64_t group) noexcept nogil
 cdef void redelivery_retained(Redelivery *redelivery, uint64_t number) noexcept nogil
 # Hand out what is missing. Journals are open, and members have joined their groups. 0, or -1 when memory is short.
 cdef int redelivery_run(Redelivery *redelivery, Universe *universe, const PointerMap *sessions) noexcept nogil
+# Behind redelivery_run, when all that it has recorded is submitted: wills are where they were to go.
+cdef void redelivery_end(const Redelivery *redelivery, Journal *journal) noexcept nogil
 cdef void redelivery_clear(Redelivery *redelivery) noexcept nogil

@@ -4,12 +4,13 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memset
 
+from rookery.core.sessions.journal cimport journal_will_spread
 from rookery.core.sessions.message cimport (
     Message, Publication, message_acquire, message_release, publication_end, publication_of,
 )
 from rookery.core.sessions.publish cimport Outcome, tenant_publish_again
 from rookery.core.sessions.retain cimport tenant_retain
-from rookery.core.sessions.state cimport Session, Tenant
+from rookery.core.sessions.state cimport Journal, Session, SharedTenant, Tenant
 from rookery.core.shards.registry cimport home_shard
 from rookery.core.shards.state cimport Shard, Universe
 from rookery.core.shards.tenants cimport tenant_acquire_shared, tenant_release
@@ -71,6 +72,8 @@ cdef Taken *_by_number(const Redelivery *redelivery, uint64_t number) noexcept n
 
 
 cdef void _free(Taken *taken) noexcept nogil:
+    if taken.tenant != NULL:
+        tenant_release(taken.shard, taken.tenant)
     message_release(taken.message)
     free(taken.sessions.numbers)
     free(taken.groups.numbers)
@@ -108,6 +111,23 @@ cdef void redelivery_released(Redelivery *redelivery, uint64_t serial, uint16_t 
         _free(taken)
 
 
+cdef int redelivery_will_sent(
+    Redelivery *redelivery, Shard *shard, Tenant *tenant, uint64_t number, Message *message
+) noexcept nogil:
+    cdef Taken *taken
+    if redelivery_taken(redelivery, number, 0, number, message) != 0:
+        tenant_release(shard, tenant)
+        return -1
+    taken = _by_number(redelivery, number)
+    taken.tenant = tenant
+    taken.shard = shard
+    return 0
+
+
+cdef void redelivery_will_spread(Redelivery *redelivery, uint64_t number) noexcept nogil:
+    redelivery_released(redelivery, number, 0)
+
+
 cdef int redelivery_arrived(Redelivery *redelivery, uint64_t number, uint64_t serial, uint64_t group) noexcept nogil:
     cdef Taken *taken = _by_number(redelivery, number)
     if taken == NULL:
@@ -126,10 +146,10 @@ cdef void redelivery_retained(Redelivery *redelivery, uint64_t number) noexcept 
 # Handing out
 
 cdef int _hand_out(
-    const Taken *taken, Shard *shard, const Session *publisher, const PointerMap *sessions
+    const Taken *taken, Shard *shard, SharedTenant *shared, const PointerMap *sessions
 ) noexcept nogil:
     """On one shard. -1 when memory is short."""
-    cdef Tenant *tenant = tenant_acquire_shared(shard, publisher.tenant.shared)
+    cdef Tenant *tenant = tenant_acquire_shared(shard, shared)
     cdef Session **served
     cdef uint32_t served_count = 0
     cdef uint32_t index
@@ -166,11 +186,22 @@ cdef int _compare(const void *left, const void *right) noexcept nogil:
     return 0 if first == second else (-1 if first < second else 1)
 
 
+cdef SharedTenant *_tenant_of(const Taken *taken, const PointerMap *sessions) noexcept nogil:
+    """NULL when nobody is to get it any more: its publisher has released it, or has gone."""
+    cdef const Session *publisher
+    if taken.tenant != NULL:
+        return taken.tenant.shared
+    publisher = session_of_serial(sessions, taken.serial)
+    if publisher != NULL and packet_ids_has(&publisher.received, taken.packet_id):
+        return publisher.tenant.shared
+    return NULL
+
+
 cdef int redelivery_run(Redelivery *redelivery, Universe *universe, const PointerMap *sessions) noexcept nogil:
     cdef uint32_t cursor = 0
     cdef uint32_t count = 0
     cdef uint32_t place, index
-    cdef const Session *publisher
+    cdef SharedTenant *shared
     cdef int result = 0
     # What one publisher has sent is numbered in its order.
     cdef Taken **ordered = <Taken **> malloc((redelivery.by_packet.count + 1) * sizeof(Taken *))
@@ -183,12 +214,21 @@ cdef int redelivery_run(Redelivery *redelivery, Universe *universe, const Pointe
         taken = <Taken *> pointer_map_each(&redelivery.by_packet, &cursor)
     qsort(ordered, count, sizeof(Taken *), _compare)
     for place in range(count):
-        publisher = session_of_serial(sessions, ordered[place].serial)
-        if publisher != NULL and packet_ids_has(&publisher.received, ordered[place].packet_id):
+        shared = _tenant_of(ordered[place], sessions)
+        if shared != NULL:
             for index in range(universe.shard_count):
-                result |= _hand_out(ordered[place], universe.shards[index], publisher, sessions)
+                result |= _hand_out(ordered[place], universe.shards[index], shared, sessions)
     free(ordered)
     return result
+
+
+cdef void redelivery_end(const Redelivery *redelivery, Journal *journal) noexcept nogil:
+    cdef uint32_t cursor = 0
+    cdef const Taken *taken = <const Taken *> pointer_map_each(&redelivery.by_packet, &cursor)
+    while taken != NULL:
+        if taken.tenant != NULL:
+            journal_will_spread(journal, taken.number)
+        taken = <const Taken *> pointer_map_each(&redelivery.by_packet, &cursor)
 
 
 cdef void redelivery_clear(Redelivery *redelivery) noexcept nogil:

@@ -15,6 +15,7 @@ from rookery.core.sessions.journal cimport (
     HAS_GROUP, IS_AFRESH, IS_ONLINE, JOURNAL_ARRIVED, JOURNAL_CLEARED, JOURNAL_DROPPED, JOURNAL_ENDED,
     JOURNAL_MESSAGE, JOURNAL_QUEUED, JOURNAL_RELEASED, JOURNAL_RETAINED, JOURNAL_SENT, JOURNAL_SESSION,
     JOURNAL_SETTLED, JOURNAL_SUBSCRIBED, JOURNAL_TAKEN, JOURNAL_UNSUBSCRIBED, JOURNAL_WILL, JOURNAL_WILL_GONE,
+    JOURNAL_WILL_SENT, JOURNAL_WILL_SPREAD,
     MESSAGE_HEAD, QUEUED_HEAD, SESSION_HEAD, SUBSCRIBED_HEAD, TAKEN_SIZE, WILL_HEAD, journal_is_written,
     journal_session,
 )
@@ -32,8 +33,8 @@ from rookery.core.shards.errands cimport errands_send
 from rookery.core.shards.lifecycle cimport session_await_end
 from rookery.core.shards.mailbox cimport mail_hand_over
 from rookery.core.shards.redelivery cimport (
-    number_hash, redelivery_arrived, redelivery_clear, redelivery_released, redelivery_retained, redelivery_run,
-    redelivery_taken, session_of_serial,
+    number_hash, redelivery_arrived, redelivery_clear, redelivery_end, redelivery_released, redelivery_retained,
+    redelivery_run, redelivery_taken, redelivery_will_sent, redelivery_will_spread, session_of_serial,
 )
 from rookery.core.shards.registry cimport home_shard_of
 from rookery.core.shards.state cimport Shard, Universe
@@ -400,6 +401,19 @@ cdef Tenant *_home(Restore *restore, Bytes tenant_id) noexcept nogil:
     return tenant_acquire(universe.shards[home_shard_of(hash, universe.shard_count)], tenant_id)
 
 
+cdef int _apply_will_sent(Restore *restore, uint64_t number, Bytes tenant_id) noexcept nogil:
+    cdef Message *message = _numbered(restore, number)
+    cdef Tenant *tenant
+    if message == NULL:
+        return 0 if restore.has_holes else _fault(restore, b"a will was sent that the log does not have")
+    tenant = _home(restore, tenant_id)
+    if tenant == NULL or redelivery_will_sent(
+        &restore.redelivery, restore.universe.shards[tenant.world.shard], tenant, number, message
+    ) != 0:
+        return _fault(restore, b"out of memory")
+    return 0
+
+
 cdef int _retain(
     Restore *restore, Bytes tenant_id, Publication *publication, uint64_t stored_at_ms
 ) noexcept nogil:
@@ -459,6 +473,8 @@ cdef uint32_t _least_size(uint8_t kind) noexcept nogil:
         return 2
     if kind == JOURNAL_ENDED or kind == JOURNAL_WILL_GONE or kind == JOURNAL_MESSAGE:
         return 8
+    if kind == JOURNAL_WILL_SENT or kind == JOURNAL_WILL_SPREAD:
+        return 8
     if kind == JOURNAL_TAKEN:
         return TAKEN_SIZE
     if kind == JOURNAL_ARRIVED:
@@ -486,6 +502,11 @@ cdef int restore_apply(
         return _apply_cleared(restore, body, size)
     if kind == JOURNAL_ARRIVED:
         return _apply_arrived(restore, get_u64(body), get_u64(body + 8))
+    if kind == JOURNAL_WILL_SENT:
+        return _apply_will_sent(restore, get_u64(body), _bytes(body + 8, size - 8))
+    if kind == JOURNAL_WILL_SPREAD:
+        redelivery_will_spread(&restore.redelivery, get_u64(body))
+        return 0
     session = _session(restore, get_u64(body))
     if session == NULL:
         return 0
@@ -566,6 +587,7 @@ cdef int restore_end(Restore *restore) noexcept nogil:
     for index in range(restore.universe.shard_count):
         shard = restore.universe.shards[index]
         log_submit(shard.journal.log, index, &shard.journal.batch)
+    redelivery_end(&restore.redelivery, &restore.universe.shards[0].journal)
     return 0
 
 

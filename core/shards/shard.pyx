@@ -23,6 +23,7 @@ from rookery.core.shards.state cimport (
 )
 from rookery.core.shards.sweeps cimport sweeps_clear
 from rookery.core.shards.tenants cimport tenants_clear
+from rookery.core.shards.wills cimport wills_clear
 from rookery.core.structures.mutex cimport mutex_destroy, mutex_init
 from rookery.core.structures.timers cimport wheel_free, wheel_new
 from rookery.core.topics.cache cimport cache_free, cache_new
@@ -156,6 +157,7 @@ cdef void shard_free(Shard *shard) noexcept nogil:
         replays_clear(shard)
         sweeps_clear(shard)
         answers_clear(shard)
+        wills_clear(shard)
         _drop_connections(shard)
         # Other shards may be gone already: nothing is handed over any more.
         for target in range(shard.universe.shard_count):

@@ -460,6 +460,12 @@ cdef struct DueAnswer:         # a reply that waits for the log, see answers.pxd
     Commitment due
 
 
+cdef struct SentWill:          # a will that other shards have yet to make durable, see wills.pxd
+    SentWill *next
+    uint64_t number            # of its message in the log
+    Commitment due
+
+
 cdef struct EventQueue:        # from one shard to Python; under its mutex
     Mutex mutex
     Event *first
@@ -543,6 +549,7 @@ cdef struct Shard:
     Connection *uncommitted    # whose outboxes wait for the log
     DueAnswer *first_answer    # replies that wait for the log, oldest first
     DueAnswer *last_answer
+    SentWill *sent_wills
     Checkpoint checkpoint
     uint64_t handovers         # of mail, ever
     uint64_t taken[64]         # by source: its last handing over that has been taken

@@ -45,6 +45,7 @@ from rookery.core.shards.state cimport (
 from rookery.core.shards.sweeps cimport sweeps_have_work, sweeps_step
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport memory_link_is_readable
+from rookery.core.shards.wills cimport wills_step
 from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online, reclaim_quiescent
 from rookery.core.structures.spill cimport SPILL_RELAX_MS, spill_is_used, spill_step
 from rookery.core.structures.timers cimport Timer, wheel_expire, wheel_wait_ms
@@ -235,6 +236,8 @@ cdef bint _finish(Shard *shard) noexcept nogil:
     if shard.held != NULL:
         holding_step(shard)
     errands_send(shard)
+    if shard.sent_wills != NULL:
+        wills_step(shard)
     # Whatever follows from mail in the log of another shard stands behind what led to it here.
     commits_submit(shard)
     mail_hand_over(shard)
