@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --dist worksteal
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: serve test lint bench conformance clean
+.PHONY: serve test crash-test lint bench conformance clean
 
 serve: $(VENV)/.serve
 	$(BIN)/rookery serve $(ARGS)
@@ -16,6 +16,10 @@ serve: $(VENV)/.serve
 test: lint
 	ROOKERY_TEST_SHARDS=3 $(BIN)/python -m pytest --quiet $(PARALLEL) tests/clients
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+# The long form of what `make test` does ten times: kill -9 under load, so many rounds.
+crash-test: $(VENV)/.test
+	ROOKERY_TEST_CRASHES=$(or $(ROUNDS),200) $(BIN)/python -m pytest --quiet tests/durability/test_kill.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -187,7 +187,8 @@ cdef void journal_concerns_no_more(Tenant *tenant) noexcept nogil:
 
 cdef void _write_filter(uint8_t *out, const ParsedFilter *parsed) noexcept nogil:
     put_u16(out, <uint32_t> parsed.share_name.size)
-    memcpy(out + 2, parsed.share_name.data, parsed.share_name.size)
+    if parsed.share_name.size > 0:
+        memcpy(out + 2, parsed.share_name.data, parsed.share_name.size)
     memcpy(out + 2 + parsed.share_name.size, parsed.topic_filter.data, parsed.topic_filter.size)
 
 
