@@ -76,6 +76,8 @@ cdef void permissions_replace(Shard *shard) noexcept nogil:
         return
     shard.is_walking_rules = 1
     rule_walk_begin(&shard.world)
+    # Before anything is read in this turn: where sessions are few, it is done when the command is.
+    permissions_step(shard)
 
 
 cdef void permissions_step(Shard *shard) noexcept nogil:
