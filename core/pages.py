@@ -8,21 +8,6 @@ from typing import Any, NamedTuple
 
 # Of a tenant, over all shards and since the broker started; in the order of struct Counters in core/sessions/state.pxd.
 COUNTERS = (
-    "messages_received",  # publications of clients
-    "messages_sent",  # PUBLISH packets to clients
-    "messages_dropped",
-    "actions_denied",  # publications, topic filters and wills that permission rules did not allow
-    "bytes_received",  # from connections
-    "bytes_sent",  # to connections
-    "resources_throttled",  # times that it had not enough of a resource
-    "connections_held",  # times that a connection was held back for a rate of its own
-    "connects",  # clients that were let in
-    "disconnects",
-    "transient_subscribes",  # topic filters that were granted, to sessions that end with their connection
-    "persistent_subscribes",
-    "transient_unsubscribes",  # topic filters that were given up
-    "persistent_unsubscribes",
-    "retained_matched",  # retained messages sent to new subscriptions
     "received_qos0",  # publications of clients
     "received_qos1",
     "received_qos2",
@@ -35,6 +20,19 @@ COUNTERS = (
     "sent_bytes_qos0",  # their payloads
     "sent_bytes_qos1",
     "sent_bytes_qos2",
+    "bytes_received",  # from connections
+    "bytes_sent",  # to connections
+    "messages_dropped",
+    "actions_denied",  # publications, topic filters and wills that permission rules did not allow
+    "resources_throttled",  # times that it had not enough of a resource
+    "connections_held",  # times that a connection was held back for a rate of its own
+    "connects",  # clients that were let in
+    "disconnects",
+    "transient_subscribes",  # topic filters that were granted, to sessions that end with their connection
+    "persistent_subscribes",
+    "transient_unsubscribes",  # topic filters that were given up
+    "persistent_unsubscribes",
+    "retained_matched",  # retained messages sent to new subscriptions
 )
 
 

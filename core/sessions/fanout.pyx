@@ -8,16 +8,12 @@ from rookery.core.sessions.drops cimport (
 from rookery.core.sessions.message cimport Publication
 from rookery.core.sessions.notices cimport NOTICE_PERSISTENT_FANOUT_BYTES_LIMITED, NOTICE_PERSISTENT_FANOUT_LIMITED
 from rookery.core.sessions.publish cimport Outcome
-from rookery.core.sessions.quota cimport has_quota, quota_take
+from rookery.core.sessions.quota cimport quota_take
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport (
     RESOURCE_PERSISTENT_FANOUT_BYTES, RESOURCE_TRANSIENT_FANOUT_BYTES, Resource, Session, Tenant,
 )
 from rookery.core.sessions.witness cimport is_noticed, notice_tenant
-
-
-cdef void fanout_begin(const Tenant *tenant, Outcome *outcome) noexcept nogil:
-    outcome.is_limited = tenant.settings.limits_persistent_fanout or has_quota(tenant)
 
 
 cdef inline uint64_t _size(const Publication *publication) noexcept nogil:

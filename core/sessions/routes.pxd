@@ -9,8 +9,26 @@ from libc.stdint cimport uint32_t
 from rookery.core.sessions.state cimport Route, RouteList, RouteTable
 
 
+cdef extern from *:
+    int __builtin_clz(unsigned int value) noexcept nogil
+
+cdef enum:
+    FIRST_CHUNK_BITS = 3  # chunk 0 holds 8 lists: most tenants are small
+
+
+cdef inline uint32_t route_chunk(uint32_t filter_id) noexcept nogil:
+    # 0..7 -> 0, 8..23 -> 1, 24..55 -> 2: chunk k begins at 8 * (2 ** k - 1).
+    return 31 - __builtin_clz((filter_id >> FIRST_CHUNK_BITS) + 1)
+
+
 # The list of a filter id, or NULL when nobody on this shard ever wanted it.
-cdef RouteList *routes_of(const RouteTable *table, uint32_t filter_id) noexcept nogil
+cdef inline RouteList *routes_of(const RouteTable *table, uint32_t filter_id) noexcept nogil:
+    cdef uint32_t chunk = route_chunk(filter_id)
+    if table.chunks[chunk] == NULL:
+        return NULL
+    return &table.chunks[chunk][filter_id - (((<uint32_t> 1 << chunk) - 1) << FIRST_CHUNK_BITS)]
+
+
 # The same, made if need be; NULL when memory is short.
 cdef RouteList *routes_make(RouteTable *table, uint32_t filter_id) noexcept nogil
 # The place of the new route; UINT32_MAX when memory is short.

@@ -6,31 +6,13 @@ from libc.string cimport memset
 
 from rookery.core.sessions.state cimport ROUTE_CHUNKS, Route, RouteList, RouteTable
 
-cdef extern from *:
-    int __builtin_clz(unsigned int value) noexcept nogil
-
-cdef enum:
-    _FIRST_CHUNK_BITS = 3  # chunk 0 holds 8 lists: most tenants are small
-
-
-cdef inline uint32_t _chunk_of(uint32_t filter_id) noexcept nogil:
-    # 0..7 -> 0, 8..23 -> 1, 24..55 -> 2: chunk k begins at 8 * (2 ** k - 1).
-    return 31 - __builtin_clz((filter_id >> _FIRST_CHUNK_BITS) + 1)
-
-
-cdef RouteList *routes_of(const RouteTable *table, uint32_t filter_id) noexcept nogil:
-    cdef uint32_t chunk = _chunk_of(filter_id)
-    if table.chunks[chunk] == NULL:
-        return NULL
-    return &table.chunks[chunk][filter_id - (((<uint32_t> 1 << chunk) - 1) << _FIRST_CHUNK_BITS)]
-
 
 cdef RouteList *routes_make(RouteTable *table, uint32_t filter_id) noexcept nogil:
-    cdef uint32_t chunk = _chunk_of(filter_id)
+    cdef uint32_t chunk = route_chunk(filter_id)
     if chunk >= ROUTE_CHUNKS:
         return NULL
     if table.chunks[chunk] == NULL:
-        table.chunks[chunk] = <RouteList *> calloc(<size_t> 1 << (chunk + _FIRST_CHUNK_BITS), sizeof(RouteList))
+        table.chunks[chunk] = <RouteList *> calloc(<size_t> 1 << (chunk + FIRST_CHUNK_BITS), sizeof(RouteList))
         if table.chunks[chunk] == NULL:
             return NULL
     return routes_of(table, filter_id)
@@ -74,7 +56,7 @@ cdef void routes_free(RouteTable *table) noexcept nogil:
     for chunk in range(ROUTE_CHUNKS):
         if table.chunks[chunk] == NULL:
             continue
-        for place in range(<uint32_t> 1 << (chunk + _FIRST_CHUNK_BITS)):
+        for place in range(<uint32_t> 1 << (chunk + FIRST_CHUNK_BITS)):
             free(table.chunks[chunk][place].many)
         free(table.chunks[chunk])
         table.chunks[chunk] = NULL

@@ -41,7 +41,8 @@ from rookery.core.structures.pointer_map cimport (
 )
 from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
 from rookery.core.wire.encode cimport (
-    ACKNOWLEDGEMENT_SIZE_MAXIMUM, OutgoingPublish, encode_acknowledgement, encode_publish, encode_publish_head,
+    ACKNOWLEDGEMENT_SIZE_MAXIMUM, OutgoingPublish, bound_publish, encode_acknowledgement, encode_publish,
+    encode_publish_head,
     size_publish, size_publish_head,
 )
 from rookery.core.wire.spec cimport (
@@ -217,9 +218,12 @@ cdef inline int _write_packet(Link *link, Publication *publication, const Outgoi
     cdef uint32_t size
     cdef uint8_t *out
     if publication.payload.size < REFERENCE_SIZE:
-        size = <uint32_t> size_publish(packet, link.version)
-        if link.maximum_packet_size != 0 and size > link.maximum_packet_size:
-            return 1
+        if link.maximum_packet_size == 0:
+            size = bound_publish(packet)
+        else:
+            size = <uint32_t> size_publish(packet, link.version)
+            if size > link.maximum_packet_size:
+                return 1
         out = outbox_reserve(outbox, size)
         if out == NULL:
             return -1
@@ -313,7 +317,6 @@ cdef int _write(
             result = _write_with_alias(link, publication, &packet, world.now_ms)
         if result != 0:
             return result
-    session.tenant.counters.messages_sent += 1
     session.tenant.counters.sent[qos] += 1
     session.tenant.counters.sent_bytes[qos] += publication.payload.size
     if is_noticed_in_debug(session.tenant, NOTICE_MESSAGE_SENT):

@@ -217,12 +217,14 @@ cdef struct Session:
 
 
 cdef struct Counters:            # per tenant and shard
-    uint64_t messages_received
-    uint64_t messages_sent
-    uint64_t messages_dropped
-    uint64_t actions_denied      # by rules: publications, topic filters, wills
+    uint64_t received[3]         # publications of clients, by QoS
+    uint64_t received_bytes[3]   # their payloads
+    uint64_t sent[3]             # PUBLISH packets to clients, by QoS
+    uint64_t sent_bytes[3]       # their payloads
     uint64_t bytes_received
     uint64_t bytes_sent
+    uint64_t messages_dropped
+    uint64_t actions_denied      # by rules: publications, topic filters, wills
     uint64_t resources_throttled  # times that the tenant had not enough of a resource
     uint64_t connections_held    # times that one of its rates held a connection back
     uint64_t connects            # clients that were let in
@@ -230,10 +232,6 @@ cdef struct Counters:            # per tenant and shard
     uint64_t subscribes[2]       # topic filters that were granted: to transient, to persistent sessions
     uint64_t unsubscribes[2]     # topic filters that were given up, likewise
     uint64_t retained_matched    # retained messages sent to new subscriptions
-    uint64_t received[3]         # publications of clients, by QoS
-    uint64_t received_bytes[3]   # their payloads
-    uint64_t sent[3]             # PUBLISH packets to clients, by QoS
-    uint64_t sent_bytes[3]       # their payloads
 
 
 cdef enum Resource:              # BifroMQ's tenant resource types; core/quotas.py has their names, in this order

@@ -166,8 +166,8 @@ cdef void _set_permissions(Shard *shard, Command *command) noexcept nogil:
 
 
 cdef void _add_counters(Event *event, const Counters *counters) noexcept nogil:
-    event.numbers[5] += counters.messages_received
-    event.numbers[6] += counters.messages_sent
+    event.numbers[5] += counters.received[0] + counters.received[1] + counters.received[2]
+    event.numbers[6] += counters.sent[0] + counters.sent[1] + counters.sent[2]
     event.numbers[7] += counters.messages_dropped
     event.numbers[8] += counters.bytes_received
     event.numbers[9] += counters.bytes_sent

@@ -302,7 +302,6 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     if reason != REASON_SUCCESS:
         connection_close(connection, <uint8_t> reason, detail, True)
         return
-    tenant.counters.messages_received += 1
     tenant.counters.received[packet.qos] += 1
     tenant.counters.received_bytes[packet.qos] += packet.payload.size
     # First, for the alias holds from now on, whatever becomes of the message.

@@ -156,4 +156,4 @@ async def test_every_metric_that_needs_no_plugin_and_listener_is_told(tmp_path: 
 def test_every_counter_of_a_tenant_is_told() -> None:
     sources = {metric.source for metric in METRICS}
     summed = {f"{name}{size}_qos{qos}" for name in ("received", "sent") for size in ("", "_bytes") for qos in (0, 1, 2)}
-    assert set(COUNTERS) - sources - summed == {"messages_received", "messages_sent"} - sources
+    assert set(COUNTERS) <= sources | summed

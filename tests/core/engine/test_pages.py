@@ -283,7 +283,6 @@ def test_counters_of_a_tenant_add_up_over_the_shards(broker: Broker) -> None:
     counted = dict(zip(COUNTERS, total.counters, strict=True))
     assert everybody == total
     assert total.sessions == 5
-    assert (counted["messages_received"], counted["messages_sent"]) == (3, 12)
     assert [counted[f"received_qos{qos}"] for qos in (0, 1, 2)] == [1, 1, 1]
     assert [counted[f"received_bytes_qos{qos}"] for qos in (0, 1, 2)] == [5, 5, 5]
     assert [counted[f"sent_qos{qos}"] for qos in (0, 1, 2)] == [4, 8, 0]
