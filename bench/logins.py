@@ -103,7 +103,7 @@ def probe(host: str, port: int) -> None:
         print("ready", flush=True)
         message = b"\x30\4\0\1px"
         end = _end_of_input()
-        while not end.is_set():
+        while not times or not end.is_set():
             began = time.perf_counter()
             connection.sendall(message)
             got = 0
