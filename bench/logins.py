@@ -93,7 +93,7 @@ async def log_in_all(broker: Broker, kind: str, count: int) -> float:
 
 def probe(host: str, port: int) -> None:
     """Send a message to oneself until standard input ends; p50 and p99 of the round trips in milliseconds."""
-    times = []
+    times: list[float] = []
     with socket.create_connection((host, port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(connect_packet("acme/probe", "probe") + b"\x82\6\0\1\0\1p\0")

@@ -43,7 +43,10 @@ cdef inline bint is_recent_topic(const World *world, const Tenant *tenant, const
         world.recent_entry != NULL
         and world.recent_tenant == tenant
         and world.recent_topic.size == topic.size
-        and is_same(world.recent_topic.data, topic.data, topic.size)
+        and (
+            world.recent_topic.data == topic.data
+            or is_same(world.recent_topic.data, topic.data, topic.size)
+        )
     )
 
 

@@ -247,6 +247,11 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
     cdef uint32_t index
     cdef uint32_t list_count = 0
     if is_recent_topic(world, tenant, &publication.topic):
+        if world.recent_routes != NULL:
+            fanout_begin(tenant, outcome)
+            outcome.other_shards = world.recent_shards
+            _deliver_list(publication, world.recent_routes, outcome)
+            return
         entry = world.recent_entry
     else:
         entry = cache_match(
@@ -254,6 +259,7 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
         world.recent_topic = publication.topic
         world.recent_tenant = tenant
         world.recent_entry = entry
+        world.recent_routes = NULL
         world.recent_publisher = 0
     if entry == NULL or entry.count == 0:
         return
@@ -267,6 +273,8 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
             outcome.other_shards |= tree_shard_mask(tenant.shared.tree, entry.ids[index])
     outcome.other_shards &= ~(<uint64_t> 1 << world.shard)
     if list_count == 1:
+        world.recent_routes = only
+        world.recent_shards = outcome.other_shards
         _deliver_list(publication, only, outcome)
         return
     if list_count == 0:

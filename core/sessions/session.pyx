@@ -43,11 +43,12 @@ from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
 from rookery.core.wire.encode cimport (
     ACKNOWLEDGEMENT_SIZE_MAXIMUM, OutgoingPublish, bound_publish, encode_acknowledgement, encode_publish,
     encode_publish_head,
-    size_publish, size_publish_head,
+    encode_plain_publish, size_plain_publish, size_publish, size_publish_head,
 )
 from rookery.core.wire.spec cimport (
-    MQTT_5_0, PACKET_PUBREL, REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_SUCCESS,
+    FIXED_HEADER_SIZE_MAXIMUM, MQTT_5_0, PACKET_PUBREL, REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_SUCCESS,
 )
+from rookery.core.wire.text cimport size_variable_integer
 
 cdef enum:
     _DUP_FLAG = 0x08
@@ -249,6 +250,39 @@ cdef inline int _write_packet(Link *link, Publication *publication, const Outgoi
     return 0
 
 
+cdef inline bint _is_plain(const Publication *publication, const Link *link, uint32_t id_count) noexcept nogil:
+    """Does nothing but topic and payload go to this client, and all of it by copying?"""
+    return (
+        publication.payload.size < REFERENCE_SIZE
+        and link.aliases == NULL
+        and (
+            link.version != MQTT_5_0
+            or (publication.forwarded.size == 0 and publication.expires_at_ms == NEVER and id_count == 0)
+        )
+    )
+
+
+cdef inline int _write_plain(
+    Link *link, const Publication *publication, uint8_t qos, uint8_t flags, uint16_t packet_id
+) noexcept nogil:
+    """As _write; flags: DUP, QoS and RETAIN as in the first byte."""
+    cdef Py_ssize_t body_size = size_plain_publish(
+        publication.topic.size, publication.payload.size, qos, link.version)
+    cdef uint32_t size = <uint32_t> body_size + FIXED_HEADER_SIZE_MAXIMUM
+    cdef uint8_t *out
+    # Only near the limit is it worth knowing whether the header takes two bytes or five.
+    if link.maximum_packet_size != 0 and size > link.maximum_packet_size:
+        if 1 + size_variable_integer(<uint32_t> body_size) + body_size > link.maximum_packet_size:
+            return 1
+    out = outbox_reserve(&link.outbox, size)
+    if out == NULL:
+        return -1
+    outbox_commit(&link.outbox, <uint32_t> encode_plain_publish(
+        _PUBLISH_FIRST_BYTE | flags, &publication.topic, &publication.payload, packet_id, qos, link.version, body_size,
+        out))
+    return 0
+
+
 cdef int _write_with_alias(
     Link *link, Publication *publication, OutgoingPublish *packet, uint64_t now_ms
 ) noexcept nogil:
@@ -302,6 +336,11 @@ cdef int _write(
             out[encoded.packet_id_offset] = packet_id >> 8
             out[encoded.packet_id_offset + 1] = packet_id & 0xFF
         outbox_commit(outbox, encoded.size)
+    elif _is_plain(publication, link, subscription_id_count):
+        result = _write_plain(
+            link, publication, qos, (_DUP_FLAG if dup else 0) | qos << 1 | retain, packet_id)
+        if result != 0:
+            return result
     else:
         _outgoing(publication, link, world.now_ms, &packet)
         packet.qos = qos

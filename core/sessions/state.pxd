@@ -350,6 +350,8 @@ cdef struct World:               # what sessions and tenants of one shard have i
     Bytes recent_topic
     const Tenant *recent_tenant
     const MatchEntry *recent_entry
+    RouteList *recent_routes     # of the one filter here that it matches; NULL = not one, or not known
+    uint64_t recent_shards       # where else it matches
     uint64_t recent_publisher    # serial of the session whose rules recent_verdict is of; 0 = none
     uint8_t recent_verdict       # about publishing to recent_topic
     uint8_t log_pressure         # LogPressure at the beginning of the turn; LOG_FLOWS without a journal

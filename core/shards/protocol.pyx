@@ -219,7 +219,10 @@ cdef bint _may_publish(Connection *connection, PublishPacket *packet) noexcept n
         connection_close(connection, REASON_RETAIN_NOT_SUPPORTED, b"RetainEnabled is off", True)
         return False
     is_recent = is_recent_topic(&connection.shard.world, connection.tenant, &packet.topic)
-    if not is_recent and not _is_topic_allowed(connection, packet):
+    if is_recent:
+        # The same bytes at the same place: nobody has to compare them again.
+        packet.topic = connection.shard.world.recent_topic
+    elif not _is_topic_allowed(connection, packet):
         return False
     if connection.link.session.rules != NULL and not _is_permitted(connection, packet, is_recent):
         return False
@@ -332,7 +335,10 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
             return
     publication.topic = packet.topic
     publication.payload = packet.payload
-    publication.forwarded = packet.forwarded
+    publication.forwarded.part_count = 0
+    publication.forwarded.size = 0
+    if packet.forwarded.size > 0:
+        publication.forwarded = packet.forwarded
     if connection.additions != NULL:
         add_part(&publication.forwarded, connection.additions, connection.additions + connection.additions_size)
     publication.expires_at_ms = NEVER

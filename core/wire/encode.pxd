@@ -7,8 +7,10 @@ the client's Maximum Packet Size [MQTT-3.1.2-24], [MQTT-3.1.2-25]. What becomes 
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from rookery.core.structures.bytes cimport Bytes
+from rookery.core.structures.bytes cimport Bytes, copy_short
 from rookery.core.wire.packets cimport ForwardedProperties
+from rookery.core.wire.spec cimport MQTT_5_0
+from rookery.core.wire.text cimport encode_variable_integer
 
 
 cdef struct OutgoingPublish:
@@ -71,6 +73,38 @@ cdef inline uint32_t bound_publish(const OutgoingPublish *packet) noexcept nogil
     if packet.forwarded != NULL:
         size += packet.forwarded.size
     return <uint32_t> size
+
+
+# A PUBLISH that consists of topic and payload alone: one of 3.x, or one of 5.0 without properties. packet_id is not
+# written at QoS 0. first_byte: packet type and flags.
+cdef inline Py_ssize_t size_plain_publish(
+    Py_ssize_t topic_size, Py_ssize_t payload_size, uint8_t qos, uint8_t version
+) noexcept nogil:
+    """Bytes behind the fixed header: the Remaining Length."""
+    return 2 + topic_size + payload_size + (2 if qos > 0 else 0) + (1 if version == MQTT_5_0 else 0)
+
+
+cdef inline Py_ssize_t encode_plain_publish(
+    uint8_t first_byte, const Bytes *topic, const Bytes *payload, uint16_t packet_id, uint8_t qos, uint8_t version,
+    Py_ssize_t body_size, uint8_t *out
+) noexcept nogil:
+    """body_size: what size_plain_publish says, at most REMAINING_LENGTH_MAXIMUM."""
+    cdef uint8_t *at = out + 1
+    out[0] = first_byte
+    at += encode_variable_integer(<uint32_t> body_size, at)
+    at[0] = topic.size >> 8
+    at[1] = topic.size & 0xFF
+    copy_short(at + 2, topic.data, topic.size)
+    at += 2 + topic.size
+    if qos > 0:
+        at[0] = packet_id >> 8
+        at[1] = packet_id & 0xFF
+        at += 2
+    if version == MQTT_5_0:
+        at[0] = 0
+        at += 1
+    copy_short(at, payload.data, payload.size)
+    return at + payload.size - out
 
 
 cdef Py_ssize_t encode_publish(const OutgoingPublish *packet, uint8_t version, uint8_t *out) noexcept nogil
