@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --dist worksteal
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: serve test crash-test lint bench conformance clean
+.PHONY: serve test crash-test lint bench bench-guard conformance clean
 
 serve: $(VENV)/.serve
 	$(BIN)/rookery serve $(ARGS)
@@ -30,6 +30,10 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m rookery.bench $(ARGS)
+
+# Fails when decode, match or deliver takes more instructions than in the commit before; wants valgrind.
+bench-guard: $(VENV)/.test
+	$(BIN)/python -m rookery.bench.guard $(ARGS)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
