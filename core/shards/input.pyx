@@ -22,7 +22,7 @@ from rookery.core.shards.pacing cimport pacing_count_read, pacing_hold_until, pa
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECTION_FREE, EFFORT_MINDED, EFFORT_PER_READ, EFFORT_PER_TURN, LINGERING,
-    READ_LARGE_SIZE, READ_LEAST_SIZE, READ_SIZE, TRANSPORT_MEMORY, Connection, Shard,
+    READ_BULK_SIZE, READ_LARGE_SIZE, READ_LEAST_SIZE, READ_SIZE, TRANSPORT_MEMORY, Connection, Shard,
 )
 from rookery.core.shards.transport cimport (
     READ_CLOSED, READ_WOULD_BLOCK, memory_link_is_readable, transport_has_read, transport_read,
@@ -153,7 +153,7 @@ cdef Py_ssize_t _read_large(Connection *connection) noexcept nogil:
     cdef uint32_t missing = connection.partial_capacity - connection.partial_size
     cdef uint32_t generation = connection.generation
     cdef Py_ssize_t count = transport_read_two(
-        connection, connection.partial + connection.partial_size, missing, shard.read_buffer, READ_LARGE_SIZE)
+        connection, connection.partial + connection.partial_size, missing, shard.read_buffer, READ_BULK_SIZE)
     cdef uint8_t *packet
     cdef uint32_t packet_size
     if count == READ_WOULD_BLOCK:

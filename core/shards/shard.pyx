@@ -18,7 +18,7 @@ from rookery.core.shards.mailbox cimport mail_free, mail_take_all
 from rookery.core.shards.queues cimport command_free, command_take_all, event_take_all
 from rookery.core.shards.replays cimport replays_clear
 from rookery.core.shards.state cimport (
-    COMMAND_ADOPT, CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_LARGE_SIZE, READ_SIZE, Command,
+    COMMAND_ADOPT, CONNECTION_FREE, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED, READ_BULK_SIZE, READ_SIZE, Command,
     Connection, Event, Mail, OutMail, Shard, Transfer, Universe, WalkBatch,
 )
 from rookery.core.shards.sweeps cimport sweeps_clear
@@ -72,7 +72,7 @@ cdef Shard *shard_new(Universe *universe, uint32_t index) noexcept nogil:
     notice_board_init(&shard.notices, shard.events.wake_descriptor)
     shard.world.notices = &shard.notices
     pool_init(&shard.pool, _FREE_SEGMENTS)
-    shard.read_buffer = <uint8_t *> malloc(READ_SIZE + READ_LARGE_SIZE)
+    shard.read_buffer = <uint8_t *> malloc(READ_SIZE + READ_BULK_SIZE)
     shard.out_mail = <OutMail *> calloc(universe.shard_count, sizeof(OutMail))
     shard.world.shard = index
     shard.world.shard_count = universe.shard_count

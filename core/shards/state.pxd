@@ -35,7 +35,8 @@ from rookery.core.wire.property_memo cimport PropertyMemo
 
 cdef enum ShardLimit:
     READ_SIZE = 16384              # bytes read per ready socket and turn: larger gains nothing for small packets
-    READ_LARGE_SIZE = 65536        # for a socket whose last read came back full, or that is inside a large packet
+    READ_LARGE_SIZE = 65536        # for a socket whose last read came back full
+    READ_BULK_SIZE = 262144        # for one that is inside a large packet: fewer of them are cut, and copied once more
     READ_LEAST_SIZE = 512          # for a demanding connection in a turn that has done much, see input.pxd
     EFFORT_OF_FILTER = 200         # of a topic filter in SUBSCRIBE or UNSUBSCRIBE; handing out one message once is 1
     EFFORT_MINDED = 4096           # of one read, from which on it counts: 1 ms at most
