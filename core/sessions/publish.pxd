@@ -37,6 +37,9 @@ cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *o
 # Hand it to the session that this membership is of; on the session's shard, while it has not left.
 cdef void membership_deliver(Membership *membership, Publication *publication, Outcome *outcome) noexcept nogil
 
+# These topics of tenant are published to soon: what that will read is fetched meanwhile. 1 <= count.
+cdef void tenant_foresee(Tenant *tenant, const Bytes *topics, uint32_t count) noexcept nogil
+
 # Is topic the one that was matched last for this tenant? Then it was checked, too.
 cdef inline bint is_recent_topic(const World *world, const Tenant *tenant, const Bytes *topic) noexcept nogil:
     return (

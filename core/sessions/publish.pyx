@@ -20,9 +20,9 @@ from rookery.core.sessions.state cimport (
     RouteList, Session, SharedGroup, Subscription, Target, TargetId, Tenant, World,
 )
 from rookery.core.sessions.witness cimport is_noticed, notice_tenant
-from rookery.core.structures.atomics cimport atomic_load_u64
-from rookery.core.topics.cache cimport MatchEntry, cache_match
-from rookery.core.topics.tree cimport tree_shard_mask
+from rookery.core.structures.atomics cimport atomic_load_u64, prefetch
+from rookery.core.topics.cache cimport FORESEEN_TOPICS, MatchEntry, cache_foresee, cache_match
+from rookery.core.topics.tree cimport NO_FILTER, tree_shard_mask
 
 cdef enum:
     _IDS_ON_STACK = 16
@@ -289,6 +289,20 @@ cdef void tenant_publish(Tenant *tenant, Publication *publication, Outcome *outc
             _fold_list(world, publication, routes, NULL, 0, outcome)
     for index in range(world.target_count):
         _deliver_target(world, publication, &world.targets[index], outcome)
+
+
+cdef void tenant_foresee(Tenant *tenant, const Bytes *topics, uint32_t count) noexcept nogil:
+    cdef uint32_t first_ids[FORESEEN_TOPICS]
+    cdef uint32_t number
+    cdef RouteList *routes
+    if count > FORESEEN_TOPICS:
+        count = FORESEEN_TOPICS
+    cache_foresee(tenant.world.cache, tenant.shared.tree, topics, count, first_ids)
+    for number in range(count):
+        if first_ids[number] != NO_FILTER:
+            routes = routes_of(&tenant.routes, first_ids[number])
+            if routes != NULL:
+                prefetch(routes)
 
 
 # Asking beforehand

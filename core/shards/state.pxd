@@ -137,6 +137,7 @@ cdef struct Connection:
     uint8_t is_reading         # the kernel tells us when bytes come
     uint8_t is_writable_awaited  # the kernel tells us when it takes bytes again
     uint8_t reads_large        # READ_LARGE_SIZE next time
+    uint8_t is_scattering      # what it publishes goes to ever other topics, of very many: see input.pyx
     uint8_t is_held            # HoldReason: nothing is read while there is one
     uint8_t wants_problem_information  # reason strings may be sent [MQTT-3.1.2-29]
     uint8_t is_ready           # in the ready list

@@ -18,12 +18,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from rookery.core.structures.bytes cimport is_same
+from rookery.core.structures.atomics cimport prefetch
+from rookery.core.structures.bytes cimport Bytes, is_same
 from rookery.core.structures.hashing cimport HashKey, hash_bytes, parse_hash_key
 from rookery.core.structures.pages cimport pages_allocate, pages_free
 from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online
 from rookery.core.topics.tree cimport (
-    FilterIds, SubscriptionTree, TopicFilters, tree_generation, tree_match)
+    NO_FILTER, FilterIds, SubscriptionTree, TopicFilters, tree_generation, tree_match)
 
 import os
 
@@ -32,6 +33,8 @@ cdef enum:
     BLOCK_BYTES_MINIMUM = 65536    # what even the smallest cache may hold in blocks
     BLOCK_SHARE = 16               # one block takes at most this part of the bytes
     HAND_STEPS_MAXIMUM = 64        # entries that the hand passes for one newcomer
+
+    FAR_ENTRIES = 4096             # from so many on they do not stay near: 1 MiB with blocks and routes
 
     FREE_ENTRY = 0                 # no tree has this serial number
 
@@ -115,6 +118,41 @@ cdef const MatchEntry *cache_match(
     entry.serial = tree.serial
     entry.generation = generation
     return &entry.found
+
+
+cdef void cache_foresee(
+    const MatchCache *cache, const SubscriptionTree *tree, const Bytes *topics, uint32_t count, uint32_t *first_ids
+) noexcept nogil:
+    # Each read leads to the next one, so all topics go step by step together: slot, entry, block.
+    cdef const CacheEntry *entries[FORESEEN_TOPICS]
+    cdef uint32_t hashes[FORESEEN_TOPICS]
+    cdef uint32_t number, slot
+    cdef uint64_t word
+    if count > FORESEEN_TOPICS:
+        count = FORESEEN_TOPICS
+    for number in range(count):
+        hashes[number] = topic_hash(cache, tree, topics[number].data, topics[number].size)
+        prefetch(&cache.index[hashes[number] & cache.index_mask])
+    for number in range(count):
+        slot = hashes[number] & cache.index_mask
+        word = cache.index[slot]
+        while word and word >> 32 != hashes[number]:
+            slot = (slot + 1) & cache.index_mask
+            word = cache.index[slot]
+        entries[number] = &cache.entries[<uint32_t> word - 1] if word else NULL
+        if word:
+            prefetch(entries[number])
+    for number in range(count):
+        if entries[number] != NULL:
+            prefetch(entries[number].found.ids)
+    for number in range(count):
+        first_ids[number] = NO_FILTER
+        if entries[number] != NULL and entries[number].found.count > 0:
+            first_ids[number] = entries[number].found.ids[0]
+
+
+cdef uint64_t cache_far_lookups(const MatchCache *cache) noexcept nogil:
+    return cache.statistics.hits + cache.statistics.misses if cache.statistics.entry_count >= FAR_ENTRIES else 0
 
 
 cdef void cache_forget(MatchCache *cache, const SubscriptionTree *tree) noexcept nogil:
