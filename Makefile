@@ -28,8 +28,10 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# Tables, plots and all figures go to build/bench.
 bench: $(VENV)/.test
-	$(BIN)/python -m rookery.bench $(ARGS)
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[bench]"
+	$(BIN)/python -m rookery.bench --report build/bench $(ARGS)
 
 # Fails when decode, match or deliver takes more instructions than in the commit before; wants valgrind.
 bench-guard: $(VENV)/.test

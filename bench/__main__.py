@@ -1,12 +1,14 @@
 """`python -m rookery.bench`: compare brokers, or measure the load generator itself."""
 
+import json
 import resource
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from . import compare
+from . import compare, plots, sweeps
 from .brokers import LAUNCHERS, on_cpus
 from .measure import Times, measure_ceiling
 from .plan import Traffic
@@ -40,6 +42,12 @@ CEILINGS = ((1, 1000), (1, 4000), (100, 100), (100, 0))
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all rounds here, too."
 )
+@click.option(
+    "--report",
+    "report_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Sweep load, connections, subscriptions and shards, too, and write tables, plots and all figures here.",
+)
 @click.option("--list", "is_listing", is_flag=True, help="Name the cases with their goals and stop.")
 @click.option("--ceiling", "is_ceiling", is_flag=True, help="Measure the generator against a peer that only copies.")
 def main(
@@ -53,6 +61,7 @@ def main(
     username: str | None,
     password: str | None,
     json_file: Path | None,
+    report_folder: Path | None,
     is_listing: bool,
     is_ceiling: bool,
 ) -> None:
@@ -91,15 +100,35 @@ def main(
         tell=lambda text: click.echo(text, err=True),
     )
     machine = compare.facts(brokers, place)
-    for what, fact in machine.items():
-        click.echo(f"- {what}: {fact}")
-    click.echo(f"- waited for a CPU that others had: {compare.disturbance(cases)}")
-    click.echo(f"- rounds: {rounds} of {seconds:g} s, medians\n")
-    click.echo(compare.table(cases, brokers))
+    told = [f"- {what}: {fact}" for what, fact in machine.items()]
+    told += [f"- waited for a CPU that others had: {compare.disturbance(cases)}"]
+    told += [f"- rounds: {rounds} of {seconds:g} s, medians\n", compare.table(cases, brokers)]
+    text = "\n".join(told)
+    click.echo(text)
+    rows = compare.as_json(cases, brokers, machine) + "\n"
     if json_file:
-        json_file.write_text(compare.as_json(cases, brokers, machine) + "\n")
+        json_file.write_text(rows)
+    if report_folder:
+        report_folder.mkdir(parents=True, exist_ok=True)
+        (report_folder / "rounds.json").write_text(rows)
+        (report_folder / "comparison.md").write_text(text + "\n")
+        write_sweeps(report_folder, brokers, place, times)
     if any(case.failures for case in cases):
         sys.exit(1)
+
+
+def write_sweeps(folder: Path, names: tuple[str, ...], place: compare.Place, times: Times) -> None:
+    """Sweep, and write sweeps.md, sweeps.json and the plots; without matplotlib there are no plots, which is told."""
+    found = sweeps.sweep(names, place, times, lambda text: click.echo(text, err=True))
+    (folder / "sweeps.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    try:
+        drawn = plots.write_plots(found, folder)
+    except plots.NoPlots as error:
+        click.echo(str(error), err=True)
+        drawn = []
+    text = "\n\n".join([sweeps.tables(found), *(f"![{path.stem}]({path.name})" for path in drawn)])
+    (folder / "sweeps.md").write_text(text + "\n")
+    click.echo(f"\n{text}\n\nwritten to {folder}")
 
 
 def print_ceiling(times: Times, place: compare.Place) -> None:
