@@ -59,6 +59,9 @@ TENANT = "tenant"
 USER = "user"
 EPOCH_MS = 1_700_000_000_000  # Unix time when the clock of the shards is 0
 
+# Of a broker whose test does not say how many it wants; see support.process.
+SHARD_COUNT = int(os.environ.get("ROOKERY_TEST_SHARDS", "1"))
+
 PacketT = TypeVar("PacketT")
 
 
@@ -104,7 +107,7 @@ class Broker:
         *,
         decide: Callable[[ConnectRequested], Verdict | None] = lambda request: Admitted(),
         answer: Callable[[AuthReceived | ReauthenticationRequested], Verdict | None] | None = None,
-        shard_count: int = 1,
+        shard_count: int | None = None,
         data: Path | None = None,
         segment_size: int = SEGMENT_SIZE,
         refuse_after_ms: int = REFUSE_AFTER_MS,
@@ -113,6 +116,8 @@ class Broker:
         now_ms: int = 1_000_000,
         **settings: Any,
     ) -> None:
+        if shard_count is None:
+            shard_count = SHARD_COUNT
         self.engine = Engine(shard_count=shard_count, default_settings=TenantSettings(**settings))
         self.now_ms = now_ms
         self.log: DurableLog | None = None
