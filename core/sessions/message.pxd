@@ -49,6 +49,9 @@ cdef struct Publication:
     Bytes topic                  # borrowed, like all below
     Bytes payload
     ForwardedProperties forwarded
+    const uint8_t *packet        # as it came in, when it may go out so but for RETAIN, at QoS 0; NULL = it may not
+    uint32_t packet_size         # bytes, with the fixed header
+    uint8_t packet_is_5          # it is one of 5.0: other versions are written differently
     uint64_t expires_at_ms       # NEVER
     uint64_t publisher
     uint8_t qos

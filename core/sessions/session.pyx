@@ -35,15 +35,16 @@ from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport TIMER_SESSION, Link, Session, Tenant, World
 from rookery.core.sessions.subscriptions cimport session_unsubscribe_all
 from rookery.core.sessions.witness cimport absent, is_noticed_in_debug, notice_session
+from rookery.core.structures.bytes cimport copy_short
 from rookery.core.structures.packet_ids cimport packet_ids_free
 from rookery.core.structures.pointer_map cimport (
     pointer_map_add, pointer_map_first, pointer_map_next, pointer_map_remove,
 )
 from rookery.core.structures.timers cimport wheel_arm, wheel_cancel
 from rookery.core.wire.encode cimport (
-    ACKNOWLEDGEMENT_SIZE_MAXIMUM, OutgoingPublish, bound_publish, encode_acknowledgement, encode_publish,
-    encode_publish_head,
-    encode_plain_publish, size_plain_publish, size_publish, size_publish_head,
+    ACKNOWLEDGEMENT_SIZE_MAXIMUM, MESSAGE_EXPIRY_SIZE, OutgoingPublish, bound_publish, encode_acknowledgement,
+    encode_publish, encode_publish_head, put_forwarded, put_message_expiry, put_plain_head, size_plain_body,
+    size_publish, size_publish_head,
 )
 from rookery.core.wire.spec cimport (
     FIXED_HEADER_SIZE_MAXIMUM, MQTT_5_0, PACKET_PUBREL, REASON_PACKET_IDENTIFIER_NOT_FOUND, REASON_SUCCESS,
@@ -251,25 +252,47 @@ cdef inline int _write_packet(Link *link, Publication *publication, const Outgoi
 
 
 cdef inline bint _is_plain(const Publication *publication, const Link *link, uint32_t id_count) noexcept nogil:
-    """Does nothing but topic and payload go to this client, and all of it by copying?"""
-    return (
-        publication.payload.size < REFERENCE_SIZE
-        and link.aliases == NULL
-        and (
-            link.version != MQTT_5_0
-            or (publication.forwarded.size == 0 and publication.expires_at_ms == NEVER and id_count == 0)
-        )
+    """Nothing to be said about it that is this client's own, and small enough to be copied."""
+    return publication.payload.size < REFERENCE_SIZE and link.aliases == NULL and (
+        id_count == 0 or link.version != MQTT_5_0
     )
 
 
+cdef inline bint _is_passing(const Publication *publication, const Link *link) noexcept nogil:
+    """Can the packet that came go out, where _is_plain holds and the QoS is 0?"""
+    return publication.packet != NULL and publication.packet_is_5 == (link.version == MQTT_5_0)
+
+
+cdef inline int _pass(Link *link, const Publication *publication, uint8_t retain) noexcept nogil:
+    """As _write: the packet that came, at once."""
+    cdef uint8_t *out
+    if link.maximum_packet_size != 0 and publication.packet_size > link.maximum_packet_size:
+        return 1
+    out = outbox_reserve(&link.outbox, publication.packet_size)
+    if out == NULL:
+        return -1
+    memcpy(out, publication.packet, publication.packet_size)
+    out[0] = _PUBLISH_FIRST_BYTE | retain
+    outbox_commit(&link.outbox, publication.packet_size)
+    return 0
+
+
 cdef inline int _write_plain(
-    Link *link, const Publication *publication, uint8_t qos, uint8_t flags, uint16_t packet_id
+    Link *link, const Publication *publication, uint8_t qos, uint8_t flags, uint16_t packet_id, uint64_t now_ms
 ) noexcept nogil:
     """As _write; flags: DUP, QoS and RETAIN as in the first byte."""
-    cdef Py_ssize_t body_size = size_plain_publish(
-        publication.topic.size, publication.payload.size, qos, link.version)
-    cdef uint32_t size = <uint32_t> body_size + FIXED_HEADER_SIZE_MAXIMUM
+    cdef Py_ssize_t properties_size = 0
+    cdef Py_ssize_t body_size
+    cdef uint32_t size
     cdef uint8_t *out
+    cdef uint8_t *at
+    if link.version == MQTT_5_0:
+        properties_size = publication.forwarded.size
+        if publication.expires_at_ms != NEVER:
+            properties_size += MESSAGE_EXPIRY_SIZE
+    body_size = size_plain_body(
+        publication.topic.size, publication.payload.size, properties_size, qos, link.version)
+    size = <uint32_t> body_size + FIXED_HEADER_SIZE_MAXIMUM
     # Only near the limit is it worth knowing whether the header takes two bytes or five.
     if link.maximum_packet_size != 0 and size > link.maximum_packet_size:
         if 1 + size_variable_integer(<uint32_t> body_size) + body_size > link.maximum_packet_size:
@@ -277,9 +300,14 @@ cdef inline int _write_plain(
     out = outbox_reserve(&link.outbox, size)
     if out == NULL:
         return -1
-    outbox_commit(&link.outbox, <uint32_t> encode_plain_publish(
-        _PUBLISH_FIRST_BYTE | flags, &publication.topic, &publication.payload, packet_id, qos, link.version, body_size,
-        out))
+    at = put_plain_head(
+        _PUBLISH_FIRST_BYTE | flags, body_size, &publication.topic, packet_id, qos, link.version, properties_size, out)
+    if properties_size > 0:
+        if publication.expires_at_ms != NEVER:
+            at = put_message_expiry(_seconds_left(publication.expires_at_ms, now_ms), at)
+        at = put_forwarded(&publication.forwarded, at)
+    copy_short(at, publication.payload.data, publication.payload.size)
+    outbox_commit(&link.outbox, <uint32_t> (at + publication.payload.size - out))
     return 0
 
 
@@ -316,12 +344,12 @@ cdef int _write(
     cdef EncodedPublish *encoded
     cdef uint8_t *out
     cdef int result
-    if (
-        publication.payload.size < REFERENCE_SIZE
-        and publication.is_fanout
-        and subscription_id_count == 0
-        and link.aliases == NULL
-    ):
+    cdef bint is_plain = _is_plain(publication, link, subscription_id_count)
+    if is_plain and qos == 0 and _is_passing(publication, link):
+        result = _pass(link, publication, retain)
+        if result != 0:
+            return result
+    elif is_plain and publication.is_fanout:
         encoded = _encoded(publication, link, world, qos > 0)
         if encoded == NULL:
             return -1
@@ -336,9 +364,9 @@ cdef int _write(
             out[encoded.packet_id_offset] = packet_id >> 8
             out[encoded.packet_id_offset + 1] = packet_id & 0xFF
         outbox_commit(outbox, encoded.size)
-    elif _is_plain(publication, link, subscription_id_count):
+    elif is_plain:
         result = _write_plain(
-            link, publication, qos, (_DUP_FLAG if dup else 0) | qos << 1 | retain, packet_id)
+            link, publication, qos, (_DUP_FLAG if dup else 0) | qos << 1 | retain, packet_id, world.now_ms)
         if result != 0:
             return result
     else:

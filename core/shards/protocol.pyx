@@ -62,7 +62,7 @@ from rookery.core.wire.packets cimport (
     AcknowledgementPacket, DisconnectPacket, Frame, PublishPacket, SubscribePacket, SubscriptionRequest,
     UnsubscribePacket,
 )
-from rookery.core.wire.properties cimport add_part
+from rookery.core.wire.properties cimport add_part, copy_forwarded
 from rookery.core.wire.spec cimport (
     MQTT_5_0, PACKET_AUTH, PACKET_DISCONNECT, PACKET_PINGREQ, PACKET_PUBACK, PACKET_PUBCOMP, PACKET_PUBLISH,
     PACKET_PUBREC, PACKET_PUBREL, PACKET_SUBACK, PACKET_SUBSCRIBE, PACKET_UNSUBACK, PACKET_UNSUBSCRIBE,
@@ -335,10 +335,7 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
             return
     publication.topic = packet.topic
     publication.payload = packet.payload
-    publication.forwarded.part_count = 0
-    publication.forwarded.size = 0
-    if packet.forwarded.size > 0:
-        publication.forwarded = packet.forwarded
+    copy_forwarded(&publication.forwarded, &packet.forwarded)
     if connection.additions != NULL:
         add_part(&publication.forwarded, connection.additions, connection.additions + connection.additions_size)
     publication.expires_at_ms = NEVER
@@ -349,6 +346,12 @@ cdef void _handle_publish(Connection *connection, const Frame *frame, const uint
     publication.qos = packet.qos
     publication.retain = packet.retain
     publication.payload_format_indicator = packet.payload_format_indicator
+    publication.packet = NULL
+    # What is handed out before the time has gone on has its first Message Expiry Interval.
+    if packet.qos == 0 and packet.topic_alias == 0 and connection.additions == NULL:
+        publication.packet = body - frame.header_size
+        publication.packet_size = frame.header_size + frame.body_size
+        publication.packet_is_5 = connection.link.version == MQTT_5_0
     publication.is_fanout = 0
     publication.shared_place = 0
     publication.message = NULL

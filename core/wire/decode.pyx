@@ -161,9 +161,6 @@ cdef int decode_publish_properties(
     cdef PropertyValues values
     cdef Bytes block
     cdef int reason
-    if memo != NULL and memo_recall(memo, at[0], end - at[0], packet):
-        at[0] += 1 + memo.size
-        return REASON_SUCCESS
     reason = take_properties(at, end, IN_PUBLISH, &block, &values, &packet.forwarded, detail)
     if reason != REASON_SUCCESS:
         return reason
@@ -222,6 +219,8 @@ cdef int decode_publish(
     if version == MQTT_5_0:
         if at < end and at[0] == 0:
             at += 1
+        elif memo != NULL and memo_recall(memo, at, end - at, packet):
+            at += 1 + memo.size
         else:
             reason = decode_publish_properties(&at, end, packet, memo, detail)
             if reason != REASON_SUCCESS:

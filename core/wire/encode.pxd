@@ -9,8 +9,8 @@ the client's Maximum Packet Size [MQTT-3.1.2-24], [MQTT-3.1.2-25]. What becomes 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from rookery.core.structures.bytes cimport Bytes, copy_short
 from rookery.core.wire.packets cimport ForwardedProperties
-from rookery.core.wire.spec cimport MQTT_5_0
-from rookery.core.wire.text cimport encode_variable_integer
+from rookery.core.wire.spec cimport MQTT_5_0, PROPERTY_MESSAGE_EXPIRY_INTERVAL
+from rookery.core.wire.text cimport encode_variable_integer, size_variable_integer, write_four_bytes, write_two_bytes
 
 
 cdef struct OutgoingPublish:
@@ -54,6 +54,7 @@ cdef struct OutgoingConnack:
 
 
 cdef enum:
+    MESSAGE_EXPIRY_SIZE = 5           # bytes of a Message Expiry Interval
     ACKNOWLEDGEMENT_SIZE_MAXIMUM = 5  # bytes of PUBACK, PUBREC, PUBREL, PUBCOMP without properties
 
 
@@ -75,36 +76,52 @@ cdef inline uint32_t bound_publish(const OutgoingPublish *packet) noexcept nogil
     return <uint32_t> size
 
 
-# A PUBLISH that consists of topic and payload alone: one of 3.x, or one of 5.0 without properties. packet_id is not
-# written at QoS 0. first_byte: packet type and flags.
-cdef inline Py_ssize_t size_plain_publish(
-    Py_ssize_t topic_size, Py_ssize_t payload_size, uint8_t qos, uint8_t version
+# The same in steps, for a PUBLISH without topic alias and subscription identifiers, which need not be described first:
+# its size, its head, then what it has of properties, then its payload. properties_size: 0 for 3.x.
+cdef inline Py_ssize_t size_plain_body(
+    Py_ssize_t topic_size, Py_ssize_t payload_size, Py_ssize_t properties_size, uint8_t qos, uint8_t version
 ) noexcept nogil:
-    """Bytes behind the fixed header: the Remaining Length."""
-    return 2 + topic_size + payload_size + (2 if qos > 0 else 0) + (1 if version == MQTT_5_0 else 0)
+    """The Remaining Length."""
+    cdef Py_ssize_t size = 2 + topic_size + payload_size
+    if qos > 0:
+        size += 2
+    if version == MQTT_5_0:
+        size += size_variable_integer(<uint32_t> properties_size) + properties_size
+    return size
 
 
-cdef inline Py_ssize_t encode_plain_publish(
-    uint8_t first_byte, const Bytes *topic, const Bytes *payload, uint16_t packet_id, uint8_t qos, uint8_t version,
-    Py_ssize_t body_size, uint8_t *out
+cdef inline uint8_t *put_plain_head(
+    uint8_t first_byte, Py_ssize_t body_size, const Bytes *topic, uint16_t packet_id, uint8_t qos, uint8_t version,
+    Py_ssize_t properties_size, uint8_t *out
 ) noexcept nogil:
-    """body_size: what size_plain_publish says, at most REMAINING_LENGTH_MAXIMUM."""
+    """first_byte: packet type and flags. packet_id is not written at QoS 0. Returns where the properties go."""
     cdef uint8_t *at = out + 1
     out[0] = first_byte
     at += encode_variable_integer(<uint32_t> body_size, at)
-    at[0] = topic.size >> 8
-    at[1] = topic.size & 0xFF
+    write_two_bytes(at, <uint16_t> topic.size)
     copy_short(at + 2, topic.data, topic.size)
     at += 2 + topic.size
-    if qos > 0:
-        at[0] = packet_id >> 8
-        at[1] = packet_id & 0xFF
+    if qos > 0:  # [MQTT-2.2.1-2]
+        write_two_bytes(at, packet_id)
         at += 2
     if version == MQTT_5_0:
-        at[0] = 0
-        at += 1
-    copy_short(at, payload.data, payload.size)
-    return at + payload.size - out
+        at += encode_variable_integer(<uint32_t> properties_size, at)  # [MQTT-2.2.2-1]
+    return at
+
+
+cdef inline uint8_t *put_message_expiry(uint32_t seconds_left, uint8_t *out) noexcept nogil:
+    out[0] = PROPERTY_MESSAGE_EXPIRY_INTERVAL  # [MQTT-3.3.2-6]
+    write_four_bytes(out + 1, seconds_left)
+    return out + MESSAGE_EXPIRY_SIZE
+
+
+cdef inline uint8_t *put_forwarded(const ForwardedProperties *forwarded, uint8_t *out) noexcept nogil:
+    """Unaltered and in order [MQTT-3.3.2-15 to 20]."""
+    cdef uint32_t index
+    for index in range(forwarded.part_count):
+        copy_short(out, forwarded.parts[index].data, forwarded.parts[index].size)
+        out += forwarded.parts[index].size
+    return out
 
 
 cdef Py_ssize_t encode_publish(const OutgoingPublish *packet, uint8_t version, uint8_t *out) noexcept nogil

@@ -10,8 +10,8 @@ from rookery.core.structures.bytes cimport Bytes, copy_short
 from rookery.core.wire.spec cimport (
     MQTT_3_1, MQTT_5_0, PACKET_AUTH, PACKET_CONNACK, PACKET_DISCONNECT, PACKET_PINGRESP, PACKET_PUBLISH,
     PACKET_PUBREL, PACKET_SUBACK, PROPERTY_ASSIGNED_CLIENT_IDENTIFIER, PROPERTY_AUTHENTICATION_DATA,
-    PROPERTY_AUTHENTICATION_METHOD, PROPERTY_MAXIMUM_PACKET_SIZE, PROPERTY_MAXIMUM_QOS,
-    PROPERTY_MESSAGE_EXPIRY_INTERVAL, PROPERTY_REASON_STRING, PROPERTY_RECEIVE_MAXIMUM,
+    PROPERTY_AUTHENTICATION_METHOD, PROPERTY_MAXIMUM_PACKET_SIZE, PROPERTY_MAXIMUM_QOS, PROPERTY_REASON_STRING,
+    PROPERTY_RECEIVE_MAXIMUM,
     PROPERTY_RESPONSE_INFORMATION, PROPERTY_RETAIN_AVAILABLE, PROPERTY_SERVER_KEEP_ALIVE, PROPERTY_SERVER_REFERENCE,
     PROPERTY_SESSION_EXPIRY_INTERVAL, PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE, PROPERTY_SUBSCRIPTION_IDENTIFIER,
     PROPERTY_SUBSCRIPTION_IDENTIFIER_AVAILABLE, PROPERTY_TOPIC_ALIAS, PROPERTY_TOPIC_ALIAS_MAXIMUM,
@@ -39,7 +39,7 @@ cdef inline Py_ssize_t size_publish_properties(const OutgoingPublish *packet) no
     if packet.forwarded != NULL:
         size = packet.forwarded.size
     if packet.has_message_expiry:
-        size += 5
+        size += MESSAGE_EXPIRY_SIZE
     if packet.topic_alias != 0:
         size += 3
     for index in range(packet.subscription_id_count):
@@ -54,16 +54,12 @@ cdef inline uint8_t *put_publish_properties(const OutgoingPublish *packet, uint8
         write_two_bytes(out + 1, packet.topic_alias)
         out += 3
     if packet.has_message_expiry:
-        out[0] = PROPERTY_MESSAGE_EXPIRY_INTERVAL  # [MQTT-3.3.2-6]
-        write_four_bytes(out + 1, packet.message_expiry_interval)
-        out += 5
+        out = put_message_expiry(packet.message_expiry_interval, out)
     for index in range(packet.subscription_id_count):
         out[0] = PROPERTY_SUBSCRIPTION_IDENTIFIER  # [MQTT-3.3.4-4]
         out += 1 + encode_variable_integer(packet.subscription_ids[index], out + 1)
     if packet.forwarded != NULL:
-        for index in range(packet.forwarded.part_count):  # unaltered and in order [MQTT-3.3.2-15 to 20]
-            copy_short(out, packet.forwarded.parts[index].data, packet.forwarded.parts[index].size)
-            out += packet.forwarded.parts[index].size
+        out = put_forwarded(packet.forwarded, out)
     return out
 
 

@@ -69,6 +69,15 @@ cdef inline void add_part(ForwardedProperties *forwarded, const uint8_t *start, 
         forwarded.size += <uint32_t> (end - start)
 
 
+# Only the parts that there are: mostly none, or one.
+cdef inline void copy_forwarded(ForwardedProperties *forwarded, const ForwardedProperties *other) noexcept nogil:
+    cdef uint32_t number
+    forwarded.part_count = other.part_count
+    forwarded.size = other.size
+    for number in range(other.part_count):
+        forwarded.parts[number] = other.parts[number]
+
+
 cdef inline bint has_property(const PropertyValues *values, uint8_t identifier) noexcept nogil:
     return (values.seen >> identifier) & 1
 

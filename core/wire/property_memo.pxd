@@ -40,7 +40,10 @@ cdef inline bint memo_recall(
     packet.payload_format_indicator = memo.payload_format_indicator
     packet.forwarded.size = memo.forwarded_size
     packet.forwarded.part_count = memo.part_count
-    for number in range(memo.part_count):
+    # Mostly there is one part. It is there to be read even where there is none.
+    packet.forwarded.parts[0].data = block + memo.part_offsets[0]
+    packet.forwarded.parts[0].size = memo.part_sizes[0]
+    for number in range(1, memo.part_count):
         packet.forwarded.parts[number].data = block + memo.part_offsets[number]
         packet.forwarded.parts[number].size = memo.part_sizes[number]
     if memo.response_topic_size > 0:
