@@ -102,7 +102,9 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("pairs-100-q1", _pairs(100), _Q1, _faster(50, floor=25)),
         Scenario("pairs-100-q2", _pairs(100), Traffic(qos=2), _faster(35)),
         # The same but for the properties: CPU by CPU of these two is what properties cost, at most 1.15.
+        # And as many bytes of payload instead: what of that is due to the bytes.
         Scenario("pairs-100-q0-5.0", _pairs(100), Traffic(version=5), _faster(20)),
+        Scenario("pairs-100-q0-bytes", _pairs(100), Traffic(version=5, payload_size=64 + 44), _faster(20)),
         Scenario(
             "pairs-100-q0-properties", _pairs(100), Traffic(version=5, has_properties=True), _faster(50, floor=25)
         ),
