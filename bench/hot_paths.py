@@ -131,16 +131,31 @@ def match() -> None:
 
 
 class Bench:
-    """An engine of one shard with connections that have no sockets."""
+    """An engine with connections that have no sockets; the first shard reads, whoever owns the session."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard_count: int = 1) -> None:
         from rookery.core.engine import Engine
 
-        self.engine = Engine()
+        self.shards = range(shard_count)
+        self.engine = Engine(shard_count=shard_count)
 
     def turn(self, count: int = 1) -> None:
         for _ in range(count):
-            self.engine.turn(0, 1000)
+            for shard in self.shards:
+                self.engine.turn(shard, 1000)
+
+    def connections(self) -> list[int]:
+        """Clients of each shard."""
+        from rookery.core.events import Reply, ShardStatistics
+
+        counts = []
+        for shard in self.shards:
+            self.engine.statistics(1, shard)
+            self.turn()
+            for event in self.engine.take_events(shard):
+                if isinstance(event, Reply) and isinstance(event.value, ShardStatistics):
+                    counts.append(event.value.connections)
+        return counts
 
     def connect(self, client_id: str, qos: int | None = None) -> int:
         """A client that was admitted; with a QoS it has subscribed to the topic of all messages."""
@@ -152,9 +167,10 @@ class Bench:
             self.engine.feed(link, _packet(0x82, b"\x00\x01" + _text(TOPIC) + bytes([qos])))
         for _ in range(4):
             self.turn()
-            for event in self.engine.take_events(0):
-                if isinstance(event, ConnectRequested):
-                    self.engine.admit(event.connection, tenant_id="bench", user_id="bench")
+            for shard in self.shards:
+                for event in self.engine.take_events(shard):
+                    if isinstance(event, ConnectRequested):
+                        self.engine.admit(event.connection, tenant_id="bench", user_id="bench")
         answer = self.engine.collect(link)
         assert answer.startswith(b"\x20\x02\x00\x00"), answer
         return link
@@ -203,6 +219,34 @@ def deliver() -> None:
     bench.engine.close()
 
 
+def cross() -> None:
+    """A message whose subscriber belongs to another shard than its publisher."""
+    bench = Bench(2)
+    writer = bench.connect("writer")
+    before = bench.connections()
+    number = 0
+    # Its name decides where a session lives; those that live with the writer leave again.
+    while True:
+        reader = bench.connect(f"reader {number}", 0)
+        after = bench.connections()
+        if before.index(1) != next(shard for shard in bench.shards if after[shard] > before[shard]):
+            break
+        bench.engine.hang_up(reader)
+        bench.turn(4)
+        assert bench.connections() == before
+        number += 1
+    data = _publishes(0)
+    for is_counted in (False, False, True):
+        if is_counted:
+            with counted("deliver, QoS 0, to another shard", MESSAGES):
+                bench.exchange(writer, data)
+        else:
+            bench.exchange(writer, data)
+        bench.turn(2)
+        assert len(bench.engine.collect(reader)) == len(data)
+    bench.engine.close()
+
+
 def _deliver(bench: Bench, writer: int, reader: int, data: bytes, qos: int, path: str | None) -> None:
     """One piece from end to end; making the acknowledgements is no part of what is counted."""
 
@@ -227,7 +271,7 @@ def _deliver(bench: Bench, writer: int, reader: int, data: bytes, qos: int, path
     assert len(answered) == (4 * MESSAGES if qos else 0)
 
 
-PATHS: tuple[Callable[[], None], ...] = (codec, match, deliver)
+PATHS: tuple[Callable[[], None], ...] = (codec, match, deliver, cross)
 
 
 def main(file: Path) -> None:

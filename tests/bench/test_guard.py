@@ -93,5 +93,11 @@ def test_every_path_runs_and_is_counted(tmp_path: Path) -> None:
     assert {path.split(",")[0] for path in counts} == {
         "decode", "encode", "match", "add a filter", "remove a filter", "deliver"
     }  # fmt: skip
-    assert {"match, hot", "match, cold", "match, wildcards", "deliver, fan-out 1 to 100"} <= counts.keys()
+    assert {
+        "match, hot",
+        "match, cold",
+        "match, wildcards",
+        "deliver, fan-out 1 to 100",
+        "deliver, QoS 0, to another shard",
+    } <= counts.keys()
     assert {f"deliver, QoS {qos}" for qos in (0, 1, 2)} <= counts.keys()
