@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --dist worksteal
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: serve test crash-test lint bench bench-guard conformance clean
+.PHONY: serve test shards-test crash-test lint bench bench-guard conformance clean
 
 serve: $(VENV)/.serve
 	$(BIN)/rookery serve $(ARGS)
@@ -16,6 +16,10 @@ serve: $(VENV)/.serve
 test: lint
 	ROOKERY_TEST_SHARDS=3 $(BIN)/python -m pytest --quiet $(PARALLEL) tests/clients
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+# Everything with brokers of three shards (SHARDS=N); those that tests start within their own process choose themselves.
+shards-test: $(VENV)/.test
+	ROOKERY_TEST_SHARDS=$(or $(SHARDS),3) $(BIN)/python -m pytest --quiet $(PARALLEL) $(ARGS)
 
 # The long form of what `make test` does ten times: kill -9 under load, so many rounds.
 crash-test: $(VENV)/.test

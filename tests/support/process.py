@@ -3,7 +3,7 @@
 ROOKERY_TEST_BROKER=mosquitto   start mosquitto at its default settings instead. Tests of what only Rookery has carry
                                 the mark rookery_only; where mosquitto breaks a promise, the test says so with
                                 fails_on_mosquitto.
-ROOKERY_TEST_SHARDS=3           give every Rookery three shards.
+ROOKERY_TEST_SHARDS=3           give every Rookery three shards, also those without sockets (support.memory_broker).
 
 Everything here is synchronous, so that one running broker serves plain tests, trio tests and asyncio clients alike.
 Output is collected by one thread per pipe; every wait for it ends at a deadline.

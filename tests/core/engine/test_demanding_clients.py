@@ -32,7 +32,7 @@ def _answers(client: Client) -> int:
 
 @pytest.fixture
 def broker() -> Iterator[Broker]:
-    broker = Broker()
+    broker = Broker(shard_count=1)  # The turns of one shard are looked at one by one.
     yield broker
     broker.crash()  # What still waits is of no interest.
 

@@ -12,7 +12,7 @@ from support.memory_broker import TENANT, Broker, Client
 
 @pytest.fixture
 def broker() -> Iterator[Broker]:
-    opened = Broker()
+    opened = Broker(shard_count=1)  # Each shard counts for itself (docs/operations.md).
     yield opened
     opened.close()
 
