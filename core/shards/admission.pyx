@@ -34,8 +34,8 @@ from rookery.core.shards.lifecycle cimport (
     session_finish,
 )
 from rookery.core.shards.mailbox cimport mail_put
-from rookery.core.shards.protocol cimport is_server_topic
 from rookery.core.shards.permissions cimport permissions_put_in_force
+from rookery.core.shards.publish_packets cimport is_server_topic
 from rookery.core.shards.queues cimport command_free, command_string, event_new, event_put
 from rookery.core.shards.state cimport (
     ADMIT_ADDITIONS, ADMIT_ATTRIBUTES, ADMIT_AUTHENTICATION_DATA, ADMIT_REASON_STRING, ADMIT_RESPONSE_INFORMATION,

@@ -36,7 +36,7 @@ from rookery.core.shards.state cimport (
     FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
     KEY_REASON_STRING, KEY_SERVER_REFERENCE, KEY_TOPIC_FILTER, VERDICT_DUE, Command, Connection, Event, Shard,
 )
-from rookery.core.shards.protocol cimport subscribe_for, unsubscribe_for
+from rookery.core.shards.subscribe_packets cimport subscribe_for, unsubscribe_for
 from rookery.core.shards.sweeps cimport SWEEP_CONNECTIONS, SWEEP_RETAINED, SWEEP_SESSIONS, sweep_begin
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
 from rookery.core.shards.transport cimport memory_link_release
