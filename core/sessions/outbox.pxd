@@ -22,6 +22,11 @@ cdef enum:
     SEGMENT_CAPACITY = 8192 - 48  # bytes of a pooled segment; the whole block is 8 KiB
     REFERENCE_SIZE = 2048         # bytes; a payload of this size or more is referred to, not copied
 
+cdef enum OutboxLimit:
+    OUTBOX_LOW_BYTES = 65536        # below this a session that held messages back goes on sending
+    OUTBOX_HIGH_BYTES = 262144      # above this nothing leaves the inbox, and publishers are held back for a while
+    OUTBOX_LIMIT_BYTES = 1048576    # above this QoS 0 messages are dropped: the client does not keep up
+
 
 cdef struct Segment:
     Segment *next

@@ -16,9 +16,6 @@ from rookery.core.sessions.message cimport Publication
 from rookery.core.sessions.state cimport Link, Session, Tenant
 
 cdef enum SessionLimit:
-    OUTBOX_LOW_BYTES = 65536        # below this a session that held messages back goes on sending
-    OUTBOX_HIGH_BYTES = 262144      # above this nothing leaves the inbox, and publishers are held back for a while
-    OUTBOX_LIMIT_BYTES = 1048576    # above this QoS 0 messages are dropped: the client does not keep up
     INFLIGHT_KEPT_BYTES = 4194304   # kept for sending again; more wait in the inbox (MinSendPerSec always may go)
     INBOX_LIMIT_BYTES = 67108864    # bytes in one inbox, beside the tenant's SessionInboxSize in messages
 

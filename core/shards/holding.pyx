@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from rookery.core.sessions.notices cimport NOTICE_SUBSCRIBER_STALLED
-from rookery.core.sessions.session cimport OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES
+from rookery.core.sessions.outbox cimport OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES
 from rookery.core.sessions.state cimport Link, Tenant
 from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.connections cimport connection_find, connection_flush, connection_ready, connection_want

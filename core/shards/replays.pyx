@@ -8,9 +8,10 @@ from rookery.core.sessions.message cimport (
     Message, Publication, message_acquire, message_release, message_share, publication_end, publication_of,
 )
 from rookery.core.sessions.notices cimport NOTICE_RETAINED_MATCHED
+from rookery.core.sessions.outbox cimport OUTBOX_LOW_BYTES
 from rookery.core.sessions.quota cimport has_quota, quota_charge
 from rookery.core.sessions.retain cimport Retained
-from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_deliver
+from rookery.core.sessions.session cimport session_deliver
 from rookery.core.sessions.state cimport RESOURCE_RETAIN_MATCH_BYTES, Session, SharedTenant, Tenant
 from rookery.core.sessions.witness cimport absent, is_noticed, notice_session
 from rookery.core.shards.mailbox cimport mail_put

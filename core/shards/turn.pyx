@@ -12,9 +12,9 @@ beyond FLUSH_EARLY_BYTES.
 from libc.stdint cimport uint32_t, uint64_t
 
 from rookery.core.log.writer cimport log_pressure
-from rookery.core.sessions.outbox cimport Outbox
+from rookery.core.sessions.outbox cimport OUTBOX_LOW_BYTES, Outbox
 from rookery.core.sessions.retain cimport Retained, retained_expire
-from rookery.core.sessions.session cimport OUTBOX_LOW_BYTES, session_has_waiting, session_pump
+from rookery.core.sessions.session cimport session_has_waiting, session_pump
 from rookery.core.sessions.state cimport (
     TIMER_CONNECTION, TIMER_LISTENER, TIMER_PACING, TIMER_SESSION, Session, Tenant,
 )
