@@ -116,8 +116,13 @@ def on_cpus(cpus: Sequence[int] | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def mosquitto(cpus: Sequence[int] | None = None, transport: Transport = Transport.TCP) -> Iterator[Broker]:
-    """mosquitto on a free port of 127.0.0.1, and on another one for TLS if that is the transport."""
+def mosquitto(
+    cpus: Sequence[int] | None = None, transport: Transport = Transport.TCP, *, template: str | None = None
+) -> Iterator[Broker]:
+    """mosquitto on a free port of 127.0.0.1, and on another one for TLS if that is the transport.
+
+    template is another configuration, with places for the port and the user.
+    """
     if transport is Transport.WEBSOCKET:
         raise BrokerError("Debian's mosquitto speaks no WebSocket")
     program = _find_mosquitto()
@@ -125,7 +130,7 @@ def mosquitto(cpus: Sequence[int] | None = None, transport: Transport = Transpor
         config = Path(folder) / "mosquitto.conf"
         for attempt in range(1, PORT_ATTEMPTS + 1):
             port = _free_port()
-            text = MOSQUITTO_CONFIG.format(port=port, user=getpass.getuser())
+            text = (template or MOSQUITTO_CONFIG).format(port=port, user=getpass.getuser())
             ports: dict[Transport, int] = {}
             if transport is Transport.TLS:
                 ports[transport] = _free_port()
