@@ -20,6 +20,7 @@ from rookery.core.shards.connections cimport connection_drop, connection_ready
 from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost
 from rookery.core.shards.pacing cimport pacing_count_read, pacing_hold_until, pacing_read_size
 from rookery.core.shards.protocol cimport handle_packet
+from rookery.core.shards.publish_run cimport run_end
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, CONNECT_DUE, CONNECTION_FREE, EFFORT_MINDED, EFFORT_PER_READ, EFFORT_PER_TURN, LINGERING,
     READ_BULK_SIZE, READ_LARGE_SIZE, READ_LEAST_SIZE, READ_SIZE, TRANSPORT_MEMORY, Connection, Shard,
@@ -133,6 +134,7 @@ cdef Py_ssize_t _consume(Connection *connection, const uint8_t *data, Py_ssize_t
         consumed += frame.header_size + frame.body_size
     # The topic lies in data, whose bytes go now.
     forget_recent_topic(&shard.world)
+    run_end(&shard.publish_run)
     if connection.generation == generation and connection.state == ATTACHED:
         lookups = cache_far_lookups(shard.world.cache) - lookups
         connection.is_scattering = lookups > _SCATTERED_TOPICS and (

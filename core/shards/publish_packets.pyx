@@ -21,6 +21,7 @@ from rookery.core.shards.commits cimport commits_hold_back
 from rookery.core.shards.holding cimport hold_for_shards, hold_for_subscriber
 from rookery.core.shards.lifecycle cimport connection_close
 from rookery.core.shards.pacing cimport pacing_take_publish
+from rookery.core.shards.publish_run cimport PublishRun, run_begin, run_continues, run_end
 from rookery.core.shards.publishing cimport shard_publish
 from rookery.core.shards.registry cimport home_shard
 from rookery.core.shards.replies cimport acknowledge, is_within_maximum, reply_reason
@@ -227,51 +228,40 @@ cdef void _begin_taking(Connection *connection, Publication *publication, uint16
     journal_taken(connection.link.session, packet_id, publication.origin)
 
 
-cdef void handle_publish(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
-    cdef PublishPacket packet
-    cdef Publication publication
-    cdef Outcome outcome
+cdef bint _prepare(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    """The packet in the run of the shard, and what stays the same in a publication of it. False: it is dealt with."""
+    cdef PublishRun *run = &connection.shard.publish_run
+    cdef PublishPacket *packet = &run.packet
+    cdef Publication *publication = &run.publication
     cdef Session *session = connection.link.session
     cdef Tenant *tenant = connection.tenant
     cdef const char *detail = NULL
     cdef int reason = decode_publish(
-        body, frame.body_size, frame.flags, connection.link.version, &packet, &connection.shard.property_memo, &detail)
-    cdef Journal *journal = connection.shard.world.journal
-    cdef uint64_t records = 0
-    cdef uint8_t answer
+        body, frame.body_size, frame.flags, connection.link.version, packet, &connection.shard.property_memo, &detail)
+    run_end(run)
     if reason != REASON_SUCCESS:
         connection_close(connection, <uint8_t> reason, detail, True)
-        return
+        return False
     tenant.counters.received[packet.qos] += 1
     tenant.counters.received_bytes[packet.qos] += packet.payload.size
     # First, for the alias holds from now on, whatever becomes of the message.
-    if packet.topic_alias != 0 and not _resolve_alias(connection, &packet):
-        return
+    if packet.topic_alias != 0 and not _resolve_alias(connection, packet):
+        return False
     if tenant.settings.msg_pub_per_sec != 0 and not pacing_take_publish(connection):
-        return
+        return False
     if packet.qos == 2 and packet_ids_has(&session.received, packet.packet_id):
         # Sent again before it was released: it has been handed out already [MQTT-4.3.3-10].
         if session.is_written:
             journal_await(&connection.link, &connection.shard.world)
         acknowledge(connection, PACKET_PUBREC, packet.packet_id, REASON_SUCCESS)
-        return
-    if not _may_publish(connection, &packet):
-        return
-    if connection.shard.world.log_pressure and _is_refused_for_log(connection, &packet):
-        return
-    if packet.qos == 2:
-        if (
-            connection.link.version == MQTT_5_0
-            and packet_ids_count(&session.received) >= connection.receive_maximum
-        ):
-            connection_close(
-                connection, REASON_RECEIVE_MAXIMUM_EXCEEDED, b"more unreleased messages than Receive Maximum", True)
-            return  # [MQTT-3.3.4-9]
-        if packet_ids_add(&session.received, packet.packet_id) < 0:
-            connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
-            return
+        return False
+    if not _may_publish(connection, packet):
+        return False
+    if connection.shard.world.log_pressure and _is_refused_for_log(connection, packet):
+        return False
+    if packet.qos == 2 and not _take_packet_id(connection, packet):
+        return False
     publication.topic = packet.topic
-    publication.payload = packet.payload
     copy_forwarded(&publication.forwarded, &packet.forwarded)
     if connection.additions != NULL:
         add_part(&publication.forwarded, connection.additions, connection.additions + connection.additions_size)
@@ -283,38 +273,87 @@ cdef void handle_publish(Connection *connection, const Frame *frame, const uint8
     publication.qos = packet.qos
     publication.retain = packet.retain
     publication.payload_format_indicator = packet.payload_format_indicator
+    publication.packet_is_5 = connection.link.version == MQTT_5_0
+    memset(publication.encoded, 0, sizeof(publication.encoded))
+    return True
+
+
+cdef bint _take_packet_id(Connection *connection, const PublishPacket *packet) noexcept nogil:
+    """A message of QoS 2 has its identifier until PUBREL. False: there are too many, the connection was closed."""
+    cdef Session *session = connection.link.session
+    if (
+        connection.link.version == MQTT_5_0
+        and packet_ids_count(&session.received) >= connection.receive_maximum
+    ):
+        connection_close(
+            connection, REASON_RECEIVE_MAXIMUM_EXCEEDED, b"more unreleased messages than Receive Maximum", True)
+        return False  # [MQTT-3.3.4-9]
+    if packet_ids_add(&session.received, packet.packet_id) < 0:
+        connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+        return False
+    return True
+
+
+cdef inline bint _may_repeat(const Connection *connection, const PublishPacket *packet) noexcept nogil:
+    """Can packets with the same head do without the checks that this one has passed?"""
+    return (
+        packet.qos < 2
+        and not packet.payload_format_indicator
+        and connection.tenant.settings.msg_pub_per_sec == 0
+        and not connection.shard.world.log_pressure
+    )
+
+
+cdef void handle_publish(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
+    cdef Shard *shard = connection.shard
+    cdef PublishRun *run = &shard.publish_run
+    cdef PublishPacket *packet = &run.packet
+    cdef Publication *publication = &run.publication
+    cdef Tenant *tenant = connection.tenant
+    cdef Journal *journal = shard.world.journal
+    cdef Outcome outcome
+    cdef uint64_t records = 0
+    cdef uint8_t answer
+    if run_continues(run, &shard.world, frame, body):
+        tenant.counters.received[packet.qos] += 1
+        tenant.counters.received_bytes[packet.qos] += packet.payload.size
+    elif not _prepare(connection, frame, body):
+        return
+    elif _may_repeat(connection, packet):
+        run_begin(run, frame, body)
+    publication.payload = packet.payload
     publication.packet = NULL
     # What is handed out before the time has gone on has its first Message Expiry Interval.
     if packet.qos == 0 and packet.topic_alias == 0 and connection.additions == NULL:
         publication.packet = body - frame.header_size
         publication.packet_size = frame.header_size + frame.body_size
-        publication.packet_is_5 = connection.link.version == MQTT_5_0
-    publication.is_fanout = 0
+    if publication.is_fanout:
+        publication.is_fanout = 0
+        memset(publication.encoded, 0, sizeof(publication.encoded))
     publication.shared_place = 0
     publication.message = NULL
     publication.journal_number = 0
     publication.origin = 0
     publication.group = 0
     publication.congested = NULL
-    memset(publication.encoded, 0, sizeof(publication.encoded))
     memset(&outcome, 0, sizeof(outcome))
     if journal != NULL:
         records = journal.record_count
-        if packet.qos == 2 and session.is_written:
-            _begin_taking(connection, &publication, packet.packet_id)
-    shard_publish(connection.shard, tenant, &publication, &outcome)
-    publication_end(&publication)
+        if packet.qos == 2 and connection.link.session.is_written:
+            _begin_taking(connection, publication, packet.packet_id)
+    shard_publish(shard, tenant, publication, &outcome)
+    publication_end(publication)
     connection.effort += outcome.matched
     if journal != NULL:
         if journal.is_in_group:
             journal_end_group(journal)
-        _await_publication(connection, &packet, journal.record_count != records, &outcome)
+        _await_publication(connection, packet, journal.record_count != records, &outcome)
     answer = REASON_SUCCESS
     if outcome.matched == 0 and outcome.other_shards == 0:
         answer = REASON_NO_MATCHING_SUBSCRIBERS
     if is_noticed_in_debug(tenant, NOTICE_MESSAGE_PUBLISHED):
         notice_session(
-            session, NOTICE_MESSAGE_PUBLISHED, absent(), packet.topic, packet.qos, outcome.matched,
+            connection.link.session, NOTICE_MESSAGE_PUBLISHED, absent(), packet.topic, packet.qos, outcome.matched,
             packet.payload.size, answer)
     if packet.qos > 0:
         acknowledge(connection, PACKET_PUBACK if packet.qos == 1 else PACKET_PUBREC, packet.packet_id, answer)
@@ -322,5 +361,5 @@ cdef void handle_publish(Connection *connection, const Frame *frame, const uint8
         hold_for_subscriber(connection, <Link *> publication.congested)
     if outcome.other_shards != 0:
         hold_for_shards(connection, outcome.other_shards)
-    if connection.shard.world.log_pressure:
+    if shard.world.log_pressure:
         commits_hold_back(connection)

@@ -21,6 +21,7 @@ from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport Commitment, Journal, Link, Session, SharedTenant, Tenant, World
 from rookery.core.shards.departed cimport DepartedTenants
 from rookery.core.shards.gate cimport Gate
+from rookery.core.shards.publish_run cimport PublishRun
 from rookery.core.shards.sweeps cimport Sweep
 from rookery.core.streams.tls cimport Tls, TlsLibrary
 from rookery.core.streams.websocket cimport WebSocket
@@ -571,6 +572,7 @@ cdef struct Shard:
     uint64_t last_replay
     Listener *listeners
     PropertyMemo property_memo  # of the PUBLISH before, whoever sent it
+    PublishRun publish_run     # of the packets that are being handled
     uint8_t *read_buffer       # the one scratch that sockets are read into
     CommandQueue commands
     EventQueue events
