@@ -25,6 +25,7 @@ from rookery.core.shards.publish_run cimport PublishRun
 from rookery.core.shards.sweeps cimport Sweep
 from rookery.core.streams.tls cimport Tls, TlsLibrary
 from rookery.core.streams.websocket cimport WebSocket
+from rookery.core.structures.gathering cimport Gathering
 from rookery.core.structures.hashing cimport HashKey
 from rookery.core.structures.mutex cimport Mutex
 from rookery.core.structures.pointer_map cimport PointerMap
@@ -532,10 +533,8 @@ cdef struct Shard:
     uint64_t stop_at_ms        # connections that still linger then are cut
     uint64_t turns
     uint64_t effort            # of what demanding connections sent, in this turn
-    uint64_t last_turn_us      # when the turn before ended
     uint64_t flushed_bytes     # produced by the last turn
-    uint32_t pace_us           # average time between turns
-    uint32_t ready_average     # average of ready sockets per turn, fixed point: see turn.pyx
+    Gathering gathering
     SegmentPool pool
     FlushList flush_list
     PointerMap tenants         # hash of the id -> Tenant

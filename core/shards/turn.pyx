@@ -46,6 +46,9 @@ from rookery.core.shards.sweeps cimport sweeps_have_work, sweeps_step
 from rookery.core.shards.tenants cimport tenant_release
 from rookery.core.shards.transport cimport memory_link_is_readable
 from rookery.core.shards.wills cimport wills_step
+from rookery.core.structures.gathering cimport (
+    GATHER_MEASURE, GATHER_SLEEP, GATHER_US, GatheringStep, gathering_measure, gathering_turn,
+)
 from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online, reclaim_quiescent
 from rookery.core.structures.spill cimport SPILL_RELAX_MS, spill_is_used, spill_step
 from rookery.core.structures.timers cimport Timer, wheel_expire, wheel_wait_ms
@@ -76,9 +79,11 @@ cdef extern from "<time.h>" nogil:
         long tv_sec
         long tv_nsec
 
-    int clock_gettime(int clock, timespec *time)
+    ctypedef int clockid_t
+    int clock_gettime(clockid_t clock, timespec *time)
     int nanosleep(const timespec *pause, timespec *rest)
     int CLOCK_MONOTONIC
+    int CLOCK_THREAD_CPUTIME_ID
 
 cdef enum:
     _HELD_LOOK_MS = 5        # how often held publishers are looked at when nothing else happens
@@ -86,10 +91,14 @@ cdef enum:
     _WAIT_LIMIT_MS = 60000
 
 
-cdef uint64_t clock_ms() noexcept nogil:
+cdef inline uint64_t _clock_ns(clockid_t clock) noexcept nogil:
     cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint64_t> now.tv_sec * 1000 + <uint64_t> now.tv_nsec // 1000000
+    clock_gettime(clock, &now)
+    return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
+
+
+cdef uint64_t clock_ms() noexcept nogil:
+    return _clock_ns(CLOCK_MONOTONIC) // 1000000
 
 
 # Sending
@@ -298,48 +307,17 @@ cdef int _wait_ms(Shard *shard) noexcept nogil:
     return <int> wait
 
 
-# Gathering
-#
-# Under a trickle from many clients each message wakes the shard, and on a virtual machine sleeping and waking cost more
-# than everything else. A shard that is woken at short intervals, by more than one client at a time now and then, and
-# has little to do each time, therefore sleeps GATHER_US before it looks, so that messages share a wake-up. A single
-# client that waits for each answer never sees the delay: its wake-ups are of one socket each.
-
-cdef enum:
-    _GATHER_US = 60              # the bound on the delay that gathering adds
-    _GATHER_PACE_US = 120        # wake-ups closer together than this, on average, make it worth while
-    _GATHER_BYTES = 4096         # a turn that produced more is busy enough without
-    _READY_UNIT = 16             # fixed point of the average of ready sockets per turn
-    _READY_SEVERAL = 17          # more than one socket per turn, on average
-
-
-cdef uint64_t _clock_us() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint64_t> now.tv_sec * 1000000 + <uint64_t> now.tv_nsec // 1000
-
-
-cdef bint _is_trickling(Shard *shard, int count) noexcept nogil:
-    """Keep the averages; True when the shard should gather before it looks again."""
-    cdef uint64_t now_us = _clock_us()
-    cdef uint64_t gap_us = now_us - shard.last_turn_us
-    shard.last_turn_us = now_us
-    if gap_us > 1000:
-        gap_us = 1000
-    shard.pace_us = <uint32_t> ((shard.pace_us * 15 + gap_us) // 16)
-    shard.ready_average = (shard.ready_average * 15 + <uint32_t> count * _READY_UNIT * 16) // 16
-    return (
-        shard.pace_us < _GATHER_PACE_US
-        and shard.ready_average > _READY_SEVERAL * 16
-        and shard.flushed_bytes < _GATHER_BYTES
-    )
-
-
-cdef void _gather() noexcept nogil:
+cdef void _gather(Shard *shard, int count) noexcept nogil:
+    """Sleep for a moment where a trickle is served with less CPU that way."""
+    cdef GatheringStep step = gathering_turn(
+        &shard.gathering, _clock_ns(CLOCK_MONOTONIC) // 1000, <uint32_t> count, shard.flushed_bytes)
     cdef timespec pause
-    pause.tv_sec = 0
-    pause.tv_nsec = _GATHER_US * 1000
-    nanosleep(&pause, NULL)
+    if step == GATHER_MEASURE:
+        step = gathering_measure(&shard.gathering, _clock_ns(CLOCK_THREAD_CPUTIME_ID))
+    if step == GATHER_SLEEP:
+        pause.tv_sec = 0
+        pause.tv_nsec = GATHER_US * 1000
+        nanosleep(&pause, NULL)
 
 
 cdef void shard_run(Shard *shard) noexcept nogil:
@@ -366,8 +344,8 @@ cdef void shard_run(Shard *shard) noexcept nogil:
         for index in range(count):
             _serve(shard, events[index].data.u64, events[index].events)
         has_more = _finish(shard)
-        if _is_trickling(shard, count) and not has_more:
-            _gather()
+        if not has_more:
+            _gather(shard, count)
     commits_step(shard)
     answers_step(shard)
     reclaim_offline(shard.universe.reclaim, shard.index)
