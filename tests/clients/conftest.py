@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from clients.aiomqtt_client import Aiomqtt, asyncio_thread
-from clients.mqttjs_client import MqttJs, Node, node_process
+from clients.mqttjs_client import MqttJs, Node, NotInstalled, install_mqttjs, node_process
 from clients.paho_client import Paho
 from clients.stranger import MQTT_3_1_1, MQTT_5_0, Options, Stranger
 
@@ -26,9 +26,18 @@ def event_loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture(scope="session")
-def node() -> Iterator[Node]:
-    if shutil.which("node") is None:
-        pytest.skip("MQTT.js needs Node.js, which is not installed")
+def mqttjs() -> None:
+    """MQTT.js is installed."""
+    if shutil.which("npm") is None:
+        pytest.skip("MQTT.js needs npm, which is not installed")
+    try:
+        install_mqttjs()
+    except NotInstalled as error:
+        pytest.skip(f"MQTT.js cannot be installed: {error}")
+
+
+@pytest.fixture(scope="session")
+def node(mqttjs: None) -> Iterator[Node]:
     with node_process() as node:
         yield node
 

@@ -32,8 +32,12 @@ PROPERTY_NAMES: Final = {
 }
 
 
+class NotInstalled(Exception):
+    """The registry of npm did not give its packages; the text says why."""
+
+
 def install_mqttjs() -> Path:
-    """The folder of installed packages, filled once for each content of the lock file."""
+    """The folder of installed packages, filled once for each content of the lock file. Raises NotInstalled."""
     lock = (SOURCE / "package-lock.json").read_bytes()
     folder = BUILD / f"mqttjs-{hashlib.sha256(lock).hexdigest()[:12]}"
     if not folder.exists():
@@ -44,8 +48,12 @@ def install_mqttjs() -> Path:
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(SOURCE / name, fresh)
             command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, timeout=NPM_DEADLINE_S)
-            assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
+            try:
+                done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, timeout=NPM_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                raise NotInstalled(f"npm ci took longer than {NPM_DEADLINE_S} s") from None
+            if done.returncode != 0:
+                raise NotInstalled(f"npm ci failed: {done.stderr}")
             # All or nothing: a broken installation never gets the final name. Another process may have been faster.
             with suppress(OSError):
                 fresh.rename(folder)
