@@ -2,19 +2,23 @@
 
     request -> key -> caller -> rate -> right of the route -> tenant of the route -> the route itself -> audit log
 
-Where api.require_key is off everybody may do everything, which is for loopback addresses.
+Where api.require_key is off everybody may do everything, which is for loopback addresses. A client certificate that
+the TLS handshake has verified is as good as a key where api.client_roles says what its holder may do.
 """
+
+from dataclasses import replace
 
 from quart import current_app, g, request
 from quart_trio import QuartTrio
 
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 
 from .answers import RequestRefused
+from .http_connection import CERTIFICATE_NAME
 from .key_ring import KeyRing
 from .parameters import TENANT_ID, Parameters
 from .rate_limit import RateLimit
-from .rights import ANYBODY, Access, Caller, Right, Scope, access_of
+from .rights import ANYBODY, Access, Caller, Right, Role, Scope, access_of
 
 SCHEME = "bearer"
 
@@ -30,8 +34,7 @@ def guard(app: QuartTrio, section: ApiSection, keys: KeyRing) -> None:
         g.caller = ANYBODY
         if access is not None and access.right is Right.NONE:
             return
-        if section.require_key:
-            g.caller = await _identify(keys)
+        g.caller = await _caller(section, keys)
         wait_s = rate.take(g.caller.key_id or _host())
         if wait_s > 0:
             raise RequestRefused(429, headers={"retry-after": str(int(wait_s) + 1)})
@@ -51,8 +54,28 @@ def _host() -> str:
     return str(client[0]) if client else ""
 
 
-async def _identify(keys: KeyRing) -> Caller:
+async def _caller(section: ApiSection, keys: KeyRing) -> Caller:
+    """Who calls: the holder of the key that he shows, else of his certificate."""
+    name: str | None = request.scope.get("state", {}).get(CERTIFICATE_NAME)
     values = request.headers.getlist("authorization")
+    if values and section.require_key:
+        return await _identify(keys, values)
+    if name is not None and (section.client_roles or not section.require_key):
+        return _holder(section, name)
+    return await _identify(keys, values) if section.require_key else ANYBODY
+
+
+def _holder(section: ApiSection, name: str) -> Caller:
+    """Of a certificate with this common name."""
+    if not section.client_roles:
+        return replace(ANYBODY, name=name, key_id=f"certificate:{name}")
+    role, _, tenant_id = section.client_roles.get(name, "").partition(":")
+    if not role:
+        raise RequestRefused(403, f"api.client_roles has no role for the certificate of {name!r}")
+    return Caller(name, f"certificate:{name}", Role(role), tenant_id or None)
+
+
+async def _identify(keys: KeyRing, values: list[str]) -> Caller:
     if not values:
         raise _unknown("expected the header Authorization: Bearer and an API key")
     scheme, _, key = values[0].partition(" ")

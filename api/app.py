@@ -14,7 +14,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.log import get_logger
 
 from .access import check_routes, guard

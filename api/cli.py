@@ -205,7 +205,8 @@ async def _open_front(broker: "Broker", listener: socket.socket) -> AsyncIterato
     section = broker.config.api
     keys = KeyRing(broker.store.api_keys, section.admin_key.get_secret_value())
     await check_keys(keys, broker.config)
-    async with open_http_server(create_app(broker, section, keys), section, listener):
+    app = create_app(broker, section, keys)
+    async with open_http_server(app, section, listener, broker.tls_contexts.get("api")):
         yield address_of(listener)
 
 

@@ -30,8 +30,10 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from .answers import TEXT, RequestRefused, describe_status
+from .http_tls import HttpTlsStream
 from .parameters import make_request_id
 
+CERTIFICATE_NAME = "certificate_name"  # in the state of a request: common name of the client's certificate, or None
 READ_SIZE = 65536  # bytes
 WRITE_TIMEOUT_S = 5.0
 LINGER_S = 1.0
@@ -88,9 +90,17 @@ class HttpConnection(TCPServer):
     """Serves one stream until either side ends it. Owns the stream; what escapes run is for the guard around it."""
 
     def __init__(
-        self, app: AppWrapper, config: HypercornConfig, context: WorkerContext, stream: trio.SocketStream
+        self,
+        app: AppWrapper,
+        config: HypercornConfig,
+        context: WorkerContext,
+        stream: trio.SocketStream | HttpTlsStream,
     ) -> None:
-        super().__init__(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # TLS or not
+        self._is_tls = isinstance(stream, HttpTlsStream)
+        name = stream.certificate_name if isinstance(stream, HttpTlsStream) else None
+        # The application finds it in scope["state"].
+        state = ConnectionState({CERTIFICATE_NAME: name})
+        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # It names trio's classes.
         self._http: Http11
         self._tasks = TaskGroup()  # not entered: see above
         self._nursery: trio.Nursery
@@ -111,7 +121,7 @@ class HttpConnection(TCPServer):
                     self.context,
                     self._tasks,
                     ConnectionState(self.state),
-                    False,
+                    self._is_tls,
                     client,
                     server,
                     self.protocol_send,

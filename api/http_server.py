@@ -25,11 +25,14 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.log import get_logger
 from rookery.server.nurseries import only_error
+from rookery.server.tls.contexts import TlsContexts
+from rookery.server.tls.stream import HandshakeFailed
 
 from .http_connection import HttpConnection
+from .http_tls import secure
 
 STOP_GRACE_S = 1.0  # for requests in work at stop; a part of the 5 s that the process has
 BACK_OFF_FIRST_S = 0.1
@@ -42,20 +45,22 @@ _log = get_logger(__name__)
 class HttpServer:
     """Serves an ASGI application on a listening socket that stays the caller's."""
 
-    def __init__(self, app: ASGIFramework, section: ApiSection, listener: socket.socket) -> None:
+    def __init__(
+        self, app: ASGIFramework, section: ApiSection, listener: socket.socket, tls: TlsContexts | None = None
+    ) -> None:
         self._app = wrap_app(app, wsgi_max_body_size=0, mode="asgi")
         self._config = _configure(section)
         self._connections_limit = section.connections_limit
+        self._handshake_timeout_s = section.request_timeout_s
         self._listener = listener
+        self._tls = tls
         self._stop_requested = trio.Event()
         self._connections: set[HttpConnection] = set()
+        self.connection_count = 0  # open ones, those within their TLS handshake among them
         self.refused_count = 0  # connections above the limit
+        self.failed_handshake_count = 0
         self.failed_count = 0  # connections that ended by an error of ours or of a library
         self.restart_count = 0
-
-    @property
-    def connection_count(self) -> int:
-        return len(self._connections)
 
     def stop(self) -> None:
         """Accept no more, let requests in work finish for STOP_GRACE_S, end."""
@@ -118,30 +123,44 @@ class HttpServer:
             self.refused_count += 1
             await trio.aclose_forcefully(stream)
             return
-        connection = HttpConnection(self._app, self._config, context, stream)
-        self._connections.add(connection)
+        self.connection_count += 1
         try:
             with trio.CancelScope() as scope:
                 try:
-                    await connection.run()
+                    await self._run_connection(context, stream)
                 except trio.Cancelled:
                     # A cancellation that a library let out of its scope would cancel every other connection.
                     scope.cancel()
                     raise
+        except* HandshakeFailed as failures:
+            self.failed_handshake_count += 1
+            _log.info("http_handshake_failed", reason=str(failures.exceptions[0]))
         except* Exception:
             self.failed_count += 1
             _log.exception("http_connection_failed")
         finally:
-            self._connections.remove(connection)
+            self.connection_count -= 1
             await trio.aclose_forcefully(stream)
+
+    async def _run_connection(self, context: WorkerContext, stream: trio.SocketStream) -> None:
+        secured = stream if self._tls is None else await secure(stream, self._tls, self._handshake_timeout_s)
+        connection = HttpConnection(self._app, self._config, context, secured)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.remove(connection)
 
 
 @asynccontextmanager
 async def open_http_server(
-    app: ASGIFramework, section: ApiSection, listener: socket.socket
+    app: ASGIFramework, section: ApiSection, listener: socket.socket, tls: TlsContexts | None = None
 ) -> AsyncIterator[HttpServer]:
-    """Serve app on listener while the block runs; at its end requests in work finish, cancelled they do not."""
-    server = HttpServer(app, section, listener)
+    """Serve app on listener while the block runs; at its end requests in work finish, cancelled they do not.
+
+    tls: HTTP is spoken over TLS, and over nothing else.
+    """
+    server = HttpServer(app, section, listener, tls)
     extensions = getattr(app, "extensions", None)
     if extensions is not None:
         extensions["http_server"] = server  # whose figures `GET /metrics` tells

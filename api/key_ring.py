@@ -25,14 +25,14 @@ _log = get_logger(__name__)
 
 
 async def check_keys(keys: "KeyRing", config: Config) -> None:
-    """Raise FrontError where keys are asked for, there is none, and other machines reach the API.
+    """Raise FrontError where keys are asked for, nobody has one, and other machines reach the API.
 
     On a loopback address it is said in the log: whoever makes a key then is let in by it.
     """
     if not config.api.require_key:
         return
     await keys.refresh()
-    if not keys.is_empty:
+    if not keys.is_empty or config.api.client_roles:
         return
     if not config.api.bind.is_loopback and not config.insecure:
         raise FrontError(

@@ -158,6 +158,7 @@ READY = Metric("rookery_ready", "gauge", "1 when clients should be sent here, as
 HTTP_FIGURES = (
     Metric("rookery_http_connections", "gauge", "open HTTP connections", source="connection_count"),
     Metric("rookery_http_connections_refused", "counter", "those above api.connections_limit", source="refused_count"),
+    Metric("rookery_http_handshakes_failed", "counter", "TLS handshakes that failed", source="failed_handshake_count"),
     Metric("rookery_http_connections_failed", "counter", "those that ended by an error of ours", source="failed_count"),
     Metric("rookery_http_restarts", "counter", "times that the HTTP server began anew", source="restart_count"),
 )

@@ -3,7 +3,7 @@
 from quart import Blueprint, Response, jsonify, request
 
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 
 from .answers import answer_text
 from .body import read_body

@@ -5,7 +5,7 @@ from quart import Blueprint, Response, request
 from rookery.core.events import RetainOutcome
 from rookery.core.topics.names import InvalidTopic
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 
 from .answers import answer_text
 from .body import read_body

@@ -50,7 +50,8 @@ from .auth.opening import OpenedAuthenticators, Reloadable, claimed_rules_of, op
 from .auth.passwords import PasswordVerifier
 from .bans import PersistentBans
 from .commands import Command, for_each_shard
-from .config import Config, ListenerSection, MqttSection
+from .config import Config
+from .config_listeners import ListenerSection, MqttSection
 from .data_directory import lock_directory
 from .durable_data import DurableData, open_durable_data
 from .entrance import Arrived, Entrance
@@ -613,10 +614,12 @@ async def open_broker(
                 name: stack.enter_context(_open_listener(section, passed)) for name, section in config.listeners.items()
             }
             tls_contexts = {
-                name: TlsContexts(name, section.tls_terms)
+                name: TlsContexts(f"listeners.{name}", section.tls_terms)
                 for name, section in config.listeners.items()
                 if section.is_tls
             }
+            if config.api.is_tls:
+                tls_contexts["api"] = TlsContexts("api", config.api.tls_terms)
             stack.enter_context(lock_directory(config.data.directory))
             store = await stack.enter_async_context(open_store(config.data.directory))
             plugins = await stack.enter_async_context(open_plugins(config.plugins))

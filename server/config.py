@@ -7,15 +7,12 @@ depend on its surroundings; config_sources.load_config reads the places where op
 import os
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -31,42 +28,14 @@ from .auth.certificate_terms import CertificateTerms, compile_pattern
 from .auth.scram import ScramCredential, parse_username
 from .auth.token_terms import TokenTerms
 from .auth.urls import check_url
-from .tls.terms import ClientCertificates, TlsTerms, TlsVersion
+from .config_fields import Chain, Contradiction, KeyPath, Section, split_chain
+from .config_listeners import ApiSection, ConnectionsSection, ListenerSection, MqttSection
 
 MEMORY = "memory"
-UNIX_PATH_MAXIMUM = 107  # bytes, as the kernel has it
 SHARD_COUNT_MAXIMUM = 64  # the core names the shards that want a topic filter by the bits of one word
-
-API_KEY_LENGTH_MINIMUM = 32  # characters: it is looked up, not hashed slowly, so nobody may be able to guess it
-COUNT_MAXIMUM = 10_000_000  # connections: more than any machine has descriptors
-RATE_MAXIMUM = 1_000_000  # per second
-_CONNECTIONS_LIMIT = "connections to this listener at once; more are closed; 0 = unlimited"
-_CONNECTIONS_RATE = "connections that may come to this listener per second; 0 = unlimited"
-
-_TENANT = "tenant of all clients of this listener; empty = as authenticators say"
-_TENANT_PATTERN = r"^[^/\x00]*$"
-_LISTENER_CHAIN = "who is asked here, in order, instead of `authentication.chain`; empty = that"
-
 AUTHENTICATORS = ("development", "password-file", "users", "jwt", "call-out", "certificate")  # that a chain may name
 
-KeyPath = tuple[str, ...]  # ("mqtt", "bind")
 SettingValues = dict[str, bool | int | str]  # by BifroMQ's names
-
-
-class Contradiction(ValueError):
-    """What is wrong with fields that are fine one by one; reported under their paths, not under that of the model."""
-
-    def __init__(self, problems: list[tuple[KeyPath, str]]) -> None:
-        super().__init__("; ".join(message for _, message in problems))
-        self.problems = problems
-
-
-def _parse_address(value: object) -> Address:
-    if isinstance(value, Address):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"expected HOST:PORT, got {value!r}")
-    return Address.parse(value)
 
 
 def _parse_settings(values: object) -> TenantSettings:
@@ -99,228 +68,7 @@ def _count_shards() -> int:
     return min(default_shard_count(len(os.sched_getaffinity(0))), SHARD_COUNT_MAXIMUM)
 
 
-def _split_chain(value: object) -> object:
-    """The environment has no lists: names with commas between them."""
-    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
-
-
-def _parse_bind(value: object) -> Address:
-    """Of a listener that may be a Unix socket."""
-    if isinstance(value, str) and value.startswith("/"):
-        if len(value.encode()) > UNIX_PATH_MAXIMUM or "\0" in value:
-            raise ValueError(f"the path of a Unix socket has at most {UNIX_PATH_MAXIMUM} bytes")
-        return Address(value, 0)
-    return _parse_address(value)
-
-
-def _parse_mode(value: object) -> object:
-    if isinstance(value, str):
-        if not re.fullmatch("[0-7]{3,4}", value):
-            raise ValueError(f"expected octal digits as 0660, got {value!r}")
-        return int(value, 8)
-    return value
-
-
-Chain = Annotated[tuple[str, ...], BeforeValidator(_split_chain)]
-# Permissions of a file as chmod takes them: "0660".
-FileMode = Annotated[int, BeforeValidator(_parse_mode), PlainSerializer(lambda mode: f"{mode:04o}")]
-Network = Annotated[IPv4Network | IPv6Network, PlainSerializer(str)]
-ListenerBind = Annotated[Address, PlainValidator(_parse_bind), PlainSerializer(str)]
-Bind = Annotated[Address, PlainValidator(_parse_address), PlainSerializer(str)]
 Defaults = Annotated[TenantSettings, PlainValidator(_parse_settings), PlainSerializer(TenantSettings.to_names)]
-
-
-class Section(BaseModel):
-    """What all sections have in common: no unknown keys, no change after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
-
-
-class MqttSection(Section):
-    """`[mqtt]`: the listener of MQTT over TCP."""
-
-    bind: Bind = Field(default=Address("127.0.0.1", 1883), description="address of MQTT over TCP")
-    backlog: int = Field(
-        default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
-    )
-    connections_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description=_CONNECTIONS_LIMIT)
-    connections_rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description=_CONNECTIONS_RATE)
-    tenant: str = Field(default="", pattern=_TENANT_PATTERN, description=_TENANT)
-    authenticators: Chain = Field(default=(), description=_LISTENER_CHAIN)
-
-
-class ConnectionsSection(Section):
-    """`[connections]`: how many there may be, over all listeners. 0 = unlimited."""
-
-    limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description="connections at once; more are closed")
-    rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description="connections that may come per second")
-    network_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description="connections at once from one network")
-    network_rate_per_s: int = Field(
-        default=0, ge=0, le=RATE_MAXIMUM, description="connections per second from one network"
-    )
-    network_ipv4_bits: int = Field(default=32, ge=1, le=32, description="of an IPv4 address that make its network")
-    network_ipv6_bits: int = Field(default=64, ge=1, le=64, description="of an IPv6 address that make its network")
-    timeout_s: float = Field(
-        default=20.0, gt=0, le=3600, description="from accept (or the end of the handshake) to the verdict on CONNECT"
-    )
-
-
-_KEYS_OF_KINDS = {
-    ("tls", "wss"): (
-        "certificate_files",
-        "key_files",
-        "client_certificates",
-        "client_ca_files",
-        "client_crl_files",
-        "tls_version_minimum",
-        "ciphers",
-        "ciphersuites",
-        "session_lifetime_s",
-    ),
-    ("ws", "wss"): ("path", "origins"),
-    ("unix",): ("mode",),
-}
-
-
-class ListenerSection(Section):
-    """`[listeners.NAME]`: a listener beside that of `[mqtt]`."""
-
-    kind: Literal["tcp", "tls", "ws", "wss", "unix"] = Field(
-        description="tcp: MQTT as it is; ws: MQTT in WebSocket frames; tls, wss: the same over TLS; unix: a Unix socket"
-    )
-    bind: ListenerBind = Field(
-        description="address; conventional ports are 1883 (tcp), 8883 (tls), 8080 (ws), 8443 (wss); unix: absolute path"
-    )
-    backlog: int = Field(
-        default=4096, ge=1, le=65535, description="connections that the kernel holds until they are accepted"
-    )
-    connections_limit: int = Field(default=0, ge=0, le=COUNT_MAXIMUM, description=_CONNECTIONS_LIMIT)
-    connections_rate_per_s: int = Field(default=0, ge=0, le=RATE_MAXIMUM, description=_CONNECTIONS_RATE)
-    tenant: str = Field(default="", pattern=_TENANT_PATTERN, description=_TENANT)
-    tenant_from: Literal["", "server_name", "path", "certificate"] = Field(
-        default="", description="what names the tenant of a client: first label of SNI, end of the path, certificate"
-    )
-    authenticators: Chain = Field(default=(), description=_LISTENER_CHAIN)
-    mode: FileMode = Field(default=0o660, description="unix: permissions of the socket")
-    proxy_protocol: bool = Field(default=False, description="connections begin with a PROXY header, of version 1 or 2")
-    proxy_trusted: tuple[Network, ...] = Field(
-        default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
-        description="networks of the proxies; connections from elsewhere are closed",
-    )
-    path: str = Field(default="/mqtt", pattern="^/", description="ws, wss: where MQTT is; 404 elsewhere")
-    origins: list[str] = Field(
-        default_factory=list, description="ws, wss: pages that may connect, as `https://example.org`; empty = all"
-    )
-    handshake_timeout_s: float = Field(
-        default=10.0, gt=0, description="for the handshake of TLS and the upgrade to WebSocket together"
-    )
-    handshakes_limit: int = Field(default=1000, ge=1, description="handshakes and upgrades at once; more are closed")
-    certificate_files: Chain = Field(
-        default=(), description="tls, wss: PEM with chain; of several the client's SNI chooses, else the first"
-    )
-    key_files: Chain = Field(default=(), description="PEM, in the same order; empty = in the files of the certificates")
-    client_certificates: ClientCertificates = Field(
-        default="none", description="none: not asked for; optional: verified if there is one; required"
-    )
-    client_ca_files: Chain = Field(default=(), description="PEM: authorities of the certificates of clients")
-    client_crl_files: Chain = Field(default=(), description="PEM: revocation lists of these authorities, one per file")
-    tls_version_minimum: TlsVersion = Field(default="1.2", description="oldest version of TLS, 1.2 or 1.3")
-    ciphers: str = Field(default="", description="of TLS 1.2, as OpenSSL writes them; empty = its choice")
-    ciphersuites: str = Field(default="", description="of TLS 1.3, as OpenSSL writes them; empty = its choice")
-    session_lifetime_s: int = Field(
-        default=7200, ge=0, le=86_400, description="for which a client may resume its TLS session; 0 = never"
-    )
-
-    @property
-    def is_tls(self) -> bool:
-        return self.kind in ("tls", "wss")
-
-    @property
-    def is_accepted_by_shards(self) -> bool:
-        """Nothing has to happen before the first byte of MQTT."""
-        return self.kind in ("tcp", "unix") and not self.proxy_protocol
-
-    @property
-    def is_websocket(self) -> bool:
-        return self.kind in ("ws", "wss")
-
-    @property
-    def tls_terms(self) -> TlsTerms:
-        return TlsTerms(
-            certificate_files=self.certificate_files,
-            key_files=self.key_files,
-            client_certificates=self.client_certificates,
-            client_ca_files=self.client_ca_files,
-            client_crl_files=self.client_crl_files,
-            version_minimum=self.tls_version_minimum,
-            ciphers=self.ciphers,
-            ciphersuites=self.ciphersuites,
-            session_lifetime_s=self.session_lifetime_s,
-            protocols=(b"http/1.1",) if self.is_websocket else (b"mqtt",),
-        )
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """What contradicts itself, by key."""
-        for kinds, keys in _KEYS_OF_KINDS.items():
-            for key in keys:
-                if key in self.model_fields_set and self.kind not in kinds:
-                    yield key, f"is for {' and '.join(kinds)}, and kind is {self.kind}"
-        if self.bind.is_path != (self.kind == "unix"):
-            expected = "the absolute path of a socket" if self.kind == "unix" else "HOST:PORT"
-            yield "bind", f"expected {expected}, as kind is {self.kind}"
-        if self.tenant and self.tenant_from:
-            yield "tenant_from", "has no effect, as tenant names one"
-        can_tell = {
-            "server_name": self.is_tls or self.proxy_protocol,
-            "path": self.is_websocket,
-            "certificate": self.client_certificates != "none" or self.proxy_protocol,
-        }
-        if not can_tell.get(self.tenant_from, True):
-            yield "tenant_from", f"is {self.tenant_from}, and clients of this listener have none"
-        if "proxy_trusted" in self.model_fields_set and not self.proxy_protocol:
-            yield "proxy_trusted", "has no effect without proxy_protocol"
-        if not self.is_tls:
-            return
-        if not self.certificate_files:
-            yield "certificate_files", f"has to name the certificate of the server, as kind is {self.kind}"
-        if self.key_files and len(self.key_files) != len(self.certificate_files):
-            counts = f"names {len(self.key_files)} files, and there are {len(self.certificate_files)} certificates"
-            yield "key_files", counts
-        if self.client_certificates == "none":
-            for key in ("client_ca_files", "client_crl_files"):
-                if getattr(self, key):
-                    yield key, "has no effect, as client_certificates is none"
-        elif not self.client_ca_files:
-            yield "client_ca_files", f"has to be set, as client_certificates is {self.client_certificates}"
-
-
-class ApiSection(Section):
-    """`[api]`: the HTTP listener and what one client of it may use up."""
-
-    bind: Bind = Field(default=Address("127.0.0.1", 8091), description="address of the HTTP API")
-    body_limit_bytes: int = Field(
-        default=262_144, ge=1, le=256 * 1024 * 1024, description="largest request body of any tenant; 413 above it"
-    )
-    batch_limit_bytes: int = Field(
-        default=16_777_216, ge=1, le=256 * 1024 * 1024, description="largest body of a batch of messages; 413 above it"
-    )
-    # A topic of 65535 bytes and 32 KiB of other headers.
-    header_limit_bytes: int = Field(
-        default=98_304, ge=4096, le=1024 * 1024, description="largest request line and header block; 431 above it"
-    )
-    connections_limit: int = Field(default=1024, ge=1, description="open HTTP connections; more are closed at once")
-    requests_in_work_limit: int = Field(default=256, ge=1, description="requests in work; 503 above it")
-    request_timeout_s: float = Field(default=10.0, gt=0, description="for the request to arrive whole")
-    keep_alive_timeout_s: float = Field(default=30.0, gt=0, description="between two requests of a connection")
-    require_key: bool = Field(default=False, description="every request needs an API key, but for health")
-    admin_key: SecretStr = Field(
-        default=SecretStr(""), description="a key that may do everything, beside those of the database; empty = none"
-    )
-    requests_per_second: float = Field(default=0.0, ge=0, description="of one key or address; 429 above it; 0 = any")
-    backup_dir: str = Field(default="", description="where `POST /v1/backups` puts them; empty = it makes none")
-    metrics_tenants_limit: int = Field(
-        default=1000, ge=0, le=100_000, description="tenants with metrics of their own; the others are summed up"
-    )
 
 
 class DataSection(Section):
@@ -396,7 +144,7 @@ JwtAlgorithm = Literal[
 class JwtSection(Section):
     """`[jwt]`: what tokens have to be like for `jwt` of the chain, and what their claims mean."""
 
-    algorithms: Annotated[tuple[JwtAlgorithm, ...], BeforeValidator(_split_chain)] = Field(
+    algorithms: Annotated[tuple[JwtAlgorithm, ...], BeforeValidator(split_chain)] = Field(
         default=("RS256", "ES256", "EdDSA"), min_length=1, description="with which tokens may be signed, no other"
     )
     keys: str = Field(default="", description="JWKS with the public keys: a file, or a URL with https://")
@@ -588,7 +336,7 @@ class Config(BaseSettings):
     def binds_that_ask_nobody(self) -> dict[KeyPath, tuple[Address, str]]:
         """The addresses where everybody is let in, by the section that names them, with the reason."""
         asking_nobody: dict[KeyPath, tuple[Address, str]] = {}
-        if not self.api.require_key:
+        if not self.api.asks_who_calls:
             asking_nobody["api",] = (self.api.bind, "the HTTP API asks nobody who he is (api.require_key)")
         reason = "the development authenticator admits everybody"
         chains: dict[KeyPath, tuple[str, ...]] = {("mqtt",): self.mqtt.authenticators}
@@ -628,6 +376,7 @@ class Config(BaseSettings):
         )
         for name, section in self.listeners.items():
             problems.extend((("listeners", name, key), problem) for key, problem in section.problems())
+        problems.extend((("api", *path), problem) for path, problem in self.api.problems())
         for username, line in self.scram_lines.items():
             try:
                 parse_username(username)
@@ -645,8 +394,6 @@ class Config(BaseSettings):
                 for path, (bind, reason) in self.binds_that_ask_nobody.items()
                 if not bind.is_loopback
             )
-        if 0 < len(self.api.admin_key.get_secret_value()) < API_KEY_LENGTH_MINIMUM:
-            problems.append((("api", "admin_key"), f"is shorter than {API_KEY_LENGTH_MINIMUM} characters"))
         if not self.data.is_memory and Path(self.data.dir).exists() and not Path(self.data.dir).is_dir():
             problems.append((("data", "dir"), f"{self.data.dir} is not a directory"))
         if problems:

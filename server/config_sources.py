@@ -35,7 +35,8 @@ from pydantic_settings import (
 
 from rookery.core.settings import SETTINGS_BY_NAME, SettingError
 
-from .config import Config, Contradiction, KeyPath, TenantSection
+from .config import Config, TenantSection
+from .config_fields import Contradiction, KeyPath
 
 ENVIRONMENT_PREFIX = "ROOKERY_"
 ENVIRONMENT_DELIMITER = "__"

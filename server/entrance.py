@@ -21,7 +21,7 @@ import trio
 
 from .address import Address
 from .auth.penalties import host_of
-from .config import ListenerSection
+from .config_listeners import ListenerSection
 from .log import get_logger
 from .proxy_protocol import SIZE_MAXIMUM, BadProxyHeader, Proxied, header_size, parse_header
 from .tenancy import Approach, tenant_of_path

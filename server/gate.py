@@ -7,7 +7,8 @@ import trio
 
 from rookery.core.engine import Engine
 
-from .config import Config, ListenerSection, MqttSection
+from .config import Config
+from .config_listeners import ListenerSection, MqttSection
 from .log import get_logger
 
 REPORT_S = 10.0  # between two lines of the log about one listener: a flood of connections must not be one of lines

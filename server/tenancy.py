@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from .auth.peer_certificate import InvalidCertificate, PeerCertificate
-from .config import Config, ListenerSection
+from .config import Config
+from .config_listeners import ListenerSection
 
 UNKNOWN = ""  # instead of a tenant: the listener should know one, and does not
 

@@ -4,7 +4,7 @@ from quart import Blueprint
 
 from rookery.api.key_ring import KeyRing
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 
 from .api_keys import create_api_keys
 from .bans import create_bans

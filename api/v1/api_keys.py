@@ -10,7 +10,7 @@ from rookery.api.answers import RequestRefused
 from rookery.api.key_ring import KeyRing
 from rookery.api.rights import Right, Role, needs
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.store import ApiKey
 
 from .reading import NAME_LENGTH_MAXIMUM, Model, expect_no_body, read_json

@@ -10,7 +10,7 @@ from rookery.api.answers import RequestRefused
 from rookery.api.problems import InvalidFields
 from rookery.api.rights import Right, Scope, needs
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.store import Ban, BanKind
 
 from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, expect_no_body, read_json, read_query

@@ -14,7 +14,7 @@ from rookery.api.rights import Right, Scope, needs
 from rookery.core.events import PublishOutcome
 from rookery.core.topics.names import InvalidTopic
 from rookery.server.broker import BatchMessage, Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 
 from .reading import NAME_LENGTH_MAXIMUM, Model, read_json, read_typed_body
 

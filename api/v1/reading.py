@@ -12,7 +12,7 @@ from quart import Request, request
 from rookery.api.answers import RequestRefused
 from rookery.api.body import read_body
 from rookery.api.problems import InvalidFields
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.inventory import PAGE_LIMIT
 
 NAME_LENGTH_MAXIMUM = 65535  # no string of MQTT is longer

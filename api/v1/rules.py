@@ -11,7 +11,7 @@ from rookery.api.problems import InvalidFields
 from rookery.api.rights import Right, Scope, needs
 from rookery.core.permissions.rule import EVERY_ACTION, Action, Effect, Rule
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.store import StoredRule
 
 from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, expect_no_body, read_json, read_query

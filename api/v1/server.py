@@ -17,7 +17,7 @@ from rookery.api.problems import InvalidFields
 from rookery.api.rights import Right, needs
 from rookery.server.backup import TargetError, back_up
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.data_directory import DataDirectoryError
 from rookery.server.store import AuditEntry
 

@@ -11,7 +11,7 @@ from rookery.api.rights import Right, Scope, needs
 from rookery.core.pages import COUNTERS, TenantFigures, TenantUsage
 from rookery.core.quotas import ResourceState
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.stored_settings import TenantLimitReached
 
 from .reading import Model, PageQuery, encode_cursor, read_json, read_query

@@ -9,7 +9,7 @@ from quart_schema import document_querystring, document_request, document_respon
 from rookery.api.answers import RequestRefused
 from rookery.api.rights import Right, Scope, needs
 from rookery.server.broker import Broker
-from rookery.server.config import ApiSection
+from rookery.server.config_listeners import ApiSection
 from rookery.server.store import User as StoredUser
 from rookery.server.store.users import check_name
 

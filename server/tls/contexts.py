@@ -49,8 +49,9 @@ class NoCommonProtocol(Exception):
 class TlsContexts:
     """Those of one listener. Raises TlsFileError when the files cannot be used."""
 
-    def __init__(self, name: str, terms: TlsTerms) -> None:
-        self._key = f"listeners.{name}"
+    def __init__(self, section: str, terms: TlsTerms) -> None:
+        """section: of the configuration, as `listeners.NAME`."""
+        self._section = section
         self._terms = terms
         self._signature = self._sign()
         self.default = self._load()
@@ -137,11 +138,11 @@ class TlsContexts:
         try:
             return use()
         except OSError as error:
-            raise TlsFileError(f"{self._key}.{key}: cannot read {value}: {error.strerror}") from error
+            raise TlsFileError(f"{self._section}.{key}: cannot read {value}: {error.strerror}") from error
         except SSL.Error as error:
-            raise TlsFileError(f"{self._key}.{key}: cannot use {value}: {explain(error)}") from error
+            raise TlsFileError(f"{self._section}.{key}: cannot use {value}: {explain(error)}") from error
         except ValueError as error:
-            raise TlsFileError(f"{self._key}.{key}: cannot use {value}: {error}") from error
+            raise TlsFileError(f"{self._section}.{key}: cannot use {value}: {error}") from error
 
 
 def _load_key(data: bytes) -> PrivateKey:

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 
 import httpx
@@ -17,7 +17,8 @@ from rookery.api.http_server import HttpServer, open_http_server
 from rookery.server.broker import ShardFailed
 from rookery.server.listeners import address_of, open_listener
 from support.own_broker import make_config
-from support.service import Service, service_with
+from support.service import Service, secure_service_with, service_with
+from support.tls import Authority, client_context
 
 PUB = b"tenant_id: acme\r\ntopic: a\r\nqos: 1\r\nclient_type: t\r\n"
 UPGRADE = (
@@ -116,6 +117,9 @@ MALFORMED: dict[str, tuple[bytes, bytes]] = {
     ),
 }
 
+# Over TLS the end of one side is the end of both, unless it is announced: nobody is left who could get an answer.
+ENDS_EARLY = {MALFORMED[name][0] for name in ("body that ends early", "request line that ends early")}
+
 malformed = pytest.mark.parametrize(("sent", "answer"), MALFORMED.values(), ids=list(MALFORMED))
 
 
@@ -128,15 +132,28 @@ async def expect_all_is_well(service: Service) -> None:
         assert (await client.receive_message()).topic == "well"
 
 
+async def open_wire(service: Service) -> tuple[trio.SocketStream, trio.abc.Stream]:
+    """A connection to the HTTP port, and what HTTP is spoken over: that, or TLS on it."""
+    wire = await service.open_stream()
+    if service.context is None:
+        return wire, wire
+    stream = trio.SSLStream(wire, service.context, server_hostname="localhost")
+    await stream.do_handshake()
+    return wire, stream
+
+
 async def exchange(service: Service, sent: bytes) -> bytes:
-    """All that comes back for these bytes and the end of our side."""
+    """All that comes back for these bytes and the end of our side, which over TLS waits for an answer."""
     received = bytearray()
-    async with await service.open_stream() as stream:
+    answered = trio.Event()
+    wire, stream = await open_wire(service)
+    async with wire:
 
         async def receive() -> None:
             try:
-                async for data in stream:
+                while data := await stream.receive_some():
                     received.extend(data)
+                    answered.set()
             except trio.BrokenResourceError:
                 pass  # A reset after the answer.
 
@@ -145,15 +162,32 @@ async def exchange(service: Service, sent: bytes) -> bytes:
                 nursery.start_soon(receive)
                 try:
                     await stream.send_all(sent)
-                    await stream.send_eof()
+                    if stream is not wire and sent and sent not in ENDS_EARLY:
+                        await answered.wait()
+                    await wire.send_eof()
                 except trio.BrokenResourceError:
                     pass  # Refused before it was sent whole.
     return bytes(received)
 
 
+@pytest.fixture(params=["plain", "tls"])
+async def either(request: pytest.FixtureRequest, authority: Authority, certificate: str) -> AsyncIterator[Service]:
+    """A broker and its API, which speaks TLS or does not."""
+    if request.param == "plain":
+        async with service_with() as opened:
+            yield opened
+    else:
+        context = client_context(authority, protocols=("http/1.1",))
+        async with secure_service_with(context, api={"certificate_files": [certificate]}) as opened:
+            yield opened
+
+
 @malformed
-async def test_malformed_input_is_answered_and_harms_nobody(service: Service, sent: bytes, answer: bytes) -> None:
+async def test_malformed_input_is_answered_and_harms_nobody(either: Service, sent: bytes, answer: bytes) -> None:
+    service = either
     received = await exchange(service, sent)
+    if service.context is not None and sent in ENDS_EARLY:
+        answer = b""
     assert received.startswith(answer)
     if not answer:
         assert received == b""
@@ -168,13 +202,14 @@ async def test_malformed_input_is_answered_and_harms_nobody(service: Service, se
 
 
 @malformed
-async def test_malformed_input_and_a_reset_harm_nobody(service: Service, sent: bytes, answer: bytes) -> None:
-    stream = await service.open_stream()
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+async def test_malformed_input_and_a_reset_harm_nobody(either: Service, sent: bytes, answer: bytes) -> None:
+    service = either
+    wire, stream = await open_wire(service)
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with trio.move_on_after(0.5):
         with suppress(trio.BrokenResourceError):
             await stream.send_all(sent)
-    stream.socket.close()
+    wire.socket.close()
     await expect_all_is_well(service)
     assert (service.server.failed_count, service.server.restart_count) == (0, 0)
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from rookery.core.settings import BIFROMQ, DEFAULT
 from rookery.server.address import Address
-from rookery.server.config import Config, KeyPath, default_shard_count
+from rookery.server.config import Config, default_shard_count
+from rookery.server.config_fields import KeyPath
 from rookery.server.config_sources import ConfigError, ConfigUnreadable, LoadedConfig, load_config
 
 BIND: KeyPath = ("mqtt", "bind")

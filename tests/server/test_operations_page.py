@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from rookery.core.settings import SETTINGS
 from rookery.server.address import Address
-from rookery.server.config import Config, ListenerSection, PluginSection
+from rookery.server.config import Config, PluginSection
+from rookery.server.config_listeners import ListenerSection
 from rookery.server.exit_code import ExitCode
 
 

@@ -1,5 +1,6 @@
 """A broker with its HTTP side inside the test's own trio program, and callers of it."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Service:
     server: HttpServer
     api: Address
     http: httpx.AsyncClient
+    context: ssl.SSLContext | None = None  # of a client, where the API speaks TLS
 
     def connect(self, **fields: Any) -> AbstractAsyncContextManager[Client]:
         """An MQTT client that is connected; fields are those of CONNECT."""
@@ -51,6 +53,13 @@ class Service:
         return await trio.open_tcp_stream(self.api.host, self.api.port)
 
 
+def client_of(api: Address, context: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+    """A caller of the API; context: over TLS."""
+    if context is None:
+        return httpx.AsyncClient(base_url=f"http://{api}", timeout=10)
+    return httpx.AsyncClient(base_url=f"https://{api}", timeout=10, verify=context)
+
+
 def encode(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
@@ -58,11 +67,19 @@ def encode(value: str | bytes) -> bytes:
 @asynccontextmanager
 async def service_with(**sections: Any) -> AsyncIterator[Service]:
     """A broker and its API with these sections of the configuration."""
+    async with secure_service_with(None, **sections) as service:
+        yield service
+
+
+@asynccontextmanager
+async def secure_service_with(context: ssl.SSLContext | None, **sections: Any) -> AsyncIterator[Service]:
+    """The same where the API speaks TLS; context: of its client."""
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(broker_with(**sections))
         listener = stack.enter_context(open_listener(broker.config.api.bind, 100))
         app = create_app(broker, broker.config.api)
-        server = await stack.enter_async_context(open_http_server(app, broker.config.api, listener))
+        tls = broker.tls_contexts.get("api")
+        server = await stack.enter_async_context(open_http_server(app, broker.config.api, listener, tls))
         api = address_of(listener)
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{api}", timeout=10))
-        yield Service(broker, app, server, api, http)
+        http = await stack.enter_async_context(client_of(api, context))
+        yield Service(broker, app, server, api, http, context)

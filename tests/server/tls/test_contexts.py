@@ -14,7 +14,7 @@ from support.tls import Authority
 
 def _refusal(terms: TlsTerms) -> str:
     with pytest.raises(TlsFileError) as raised:
-        TlsContexts("x", terms)
+        TlsContexts("listeners.x", terms)
     (line,) = str(raised.value).splitlines()
     return line
 
