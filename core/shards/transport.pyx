@@ -199,7 +199,7 @@ cdef Py_ssize_t _websocket_read(Connection *connection, uint8_t *out, Py_ssize_t
         if count <= 0:
             return count
     count = websocket_take(socket, out, count)
-    if socket.has_pong:
+    if socket.pongs_size > 0:
         outbox_enlist(&connection.link.outbox)
     if count > 0:
         return count

@@ -9,8 +9,8 @@
          in them [MQTT-6.0.0-2]
 
 Nothing is gathered: a frame of any size passes through as it comes, so that no limit on frames or messages is needed.
-Only control frames (at most 125 bytes) are kept until they are whole, and one pong until it is sent: of several pings
-that come meanwhile the last is answered, which RFC 6455 5.5.3 allows.
+Only control frames (at most 125 bytes) are kept until they are whole, and pongs until they are sent, as many as fit
+into WEBSOCKET_PONGS_SIZE: of more pings that come meanwhile the last ones are answered, as RFC 6455 5.5.3 allows.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -18,6 +18,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 cdef enum:
     WEBSOCKET_CONTROL_MAXIMUM = 125  # bytes of a control frame's payload [RFC 6455 5.5]
     WEBSOCKET_HEADER_MAXIMUM = 14    # with the mask of a client
+    WEBSOCKET_PONGS_SIZE = 144       # bytes of pongs that wait, with their headers: one of any size, or ten short ones
 
 cdef enum CloseCode:           # [RFC 6455 7.4.1]
     CLOSE_NORMAL = 1000
@@ -41,13 +42,12 @@ cdef struct WebSocket:
     uint8_t control_size
     uint8_t control[125]       # WEBSOCKET_CONTROL_MAXIMUM: payload of the control frame that comes
     # To the client
-    uint8_t has_pong           # one is due
-    uint8_t pong_size
-    uint8_t pong[125]
+    uint8_t pongs_size         # bytes of pongs that are due; 0 = none
+    uint8_t pongs[144]         # WEBSOCKET_PONGS_SIZE: whole frames
     uint8_t is_closed          # our close frame was made: no frame may follow
     uint16_t close_code        # of our close frame, CloseCode
     uint64_t frame_left        # bytes of the present frame that are still to be sent from the outbox
-    uint8_t outgoing[160]      # a pong and the header of a frame, or a close frame
+    uint8_t outgoing[160]      # pongs and the header of a frame, or a close frame
     uint8_t outgoing_start
     uint8_t outgoing_end
     # Bytes that came together with the request for the upgrade

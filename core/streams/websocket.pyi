@@ -13,7 +13,7 @@ class FrameWalk:
         """The payload bytes among data, which came from the client. Any cut will do."""
 
     def give(self, payload: bytes) -> bytes:
-        """What goes out when payload waits: a pong that is due, then payload as one frame. Nothing after close."""
+        """What goes out when payload waits: pongs that are due, then payload as one frame. Nothing after close."""
 
     def close(self) -> bytes:
         """The close frame, the first time."""

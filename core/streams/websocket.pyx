@@ -92,14 +92,21 @@ cdef void _take_close(WebSocket *socket) noexcept nogil:
         _end(socket, code)
 
 
+cdef void _add_pong(WebSocket *socket) noexcept nogil:
+    if socket.pongs_size + 2 + socket.control_size > WEBSOCKET_PONGS_SIZE:
+        socket.pongs_size = 0  # Pings before the last need no answer [RFC 6455 5.5.3].
+    socket.pongs[socket.pongs_size] = _FIN | _PONG
+    socket.pongs[socket.pongs_size + 1] = socket.control_size
+    memcpy(socket.pongs + socket.pongs_size + 2, socket.control, socket.control_size)
+    socket.pongs_size += 2 + socket.control_size
+
+
 cdef void _end_frame(WebSocket *socket) noexcept nogil:
     socket.is_in_payload = 0
     if socket.opcode == _CONTROL:
         _take_close(socket)
     elif socket.opcode == _PING:
-        socket.has_pong = 1
-        socket.pong_size = socket.control_size
-        memcpy(socket.pong, socket.control, socket.control_size)
+        _add_pong(socket)
 
 
 cdef void _check_start(WebSocket *socket) noexcept nogil:
@@ -209,10 +216,9 @@ cdef bint websocket_give(WebSocket *socket, uint64_t waiting) noexcept nogil:
         return False
     socket.outgoing_start = 0
     socket.outgoing_end = 0
-    if socket.has_pong:
-        socket.has_pong = 0
-        _put_header(socket, _PONG, socket.pong_size)
-        _put(socket, socket.pong, socket.pong_size)
+    if socket.pongs_size > 0:
+        _put(socket, socket.pongs, socket.pongs_size)
+        socket.pongs_size = 0
     if waiting > 0:
         _put_header(socket, _BINARY, waiting)  # [MQTT-6.0.0-1]
         socket.frame_left = waiting

@@ -7,28 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rookery.core.streams.websocket import FrameWalk
-
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-FIN = 0x80
-MASK = bytes.fromhex("a1b2c3d4")
-
-
-def frame(opcode: int, payload: bytes = b"", *, first: int | None = None, mask: bytes = MASK) -> bytes:
-    """A frame of a client; first replaces the first byte, FIN and opcode."""
-    size = len(payload)
-    if size < 126:
-        length = bytes((0x80 | size,))
-    elif size < 65536:
-        length = bytes((0x80 | 126,)) + struct.pack(">H", size)
-    else:
-        length = bytes((0x80 | 127,)) + struct.pack(">Q", size)
-    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-    return bytes((FIN | opcode if first is None else first,)) + length + mask + masked
-
-
-def close(code: int, reason: bytes = b"") -> bytes:
-    return frame(CLOSE, struct.pack(">H", code) + reason)
-
+from support.frames import BINARY, CLOSE, CONTINUATION, FIN, MASK, PING, PONG, TEXT, close, frame
 
 payloads = st.binary(max_size=300) | st.integers(0, 70_000).map(lambda size: bytes(i * 31 & 255 for i in range(size)))
 control = st.builds(
@@ -117,10 +96,20 @@ def test_ping_is_answered_with_its_payload(size: int) -> None:
     assert walk.give(b"") == b""
 
 
-def test_last_of_several_pings_is_answered_in_front_of_what_waits() -> None:
+def test_pings_are_answered_in_order_in_front_of_what_waits() -> None:
     walk = FrameWalk()
     walk.take(frame(PING, b"1") + frame(PING, b"2"))
-    assert walk.give(b"mqtt") == b"\x8a\x012\x82\x04mqtt"
+    assert walk.give(b"mqtt") == b"\x8a\x011\x8a\x012\x82\x04mqtt"
+
+
+@given(st.lists(st.binary(max_size=125), min_size=1, max_size=40))
+def test_last_of_many_pings_are_answered(pings: list[bytes]) -> None:
+    walk = FrameWalk()
+    walk.take(b"".join(frame(PING, ping) for ping in pings))
+    answer = walk.give(bytes(70_000))
+    pongs = [bytes((FIN | PONG, len(ping))) + ping for ping in pings]
+    header = b"\x82\x7f" + struct.pack(">Q", 70_000)
+    assert any(answer == b"".join(pongs[first:]) + header + bytes(70_000) for first in range(len(pongs)))
 
 
 def test_pong_nobody_asked_for_is_ignored() -> None:
