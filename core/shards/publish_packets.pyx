@@ -228,6 +228,33 @@ cdef void _begin_taking(Connection *connection, Publication *publication, uint16
     journal_taken(connection.link.session, packet_id, publication.origin)
 
 
+cdef bint _is_repeated(Connection *connection, const PublishPacket *packet) noexcept nogil:
+    """A message of QoS 2 sent again before it was released: it has been handed out already [MQTT-4.3.3-10]."""
+    cdef Session *session = connection.link.session
+    if not packet_ids_has(&session.received, packet.packet_id):
+        return False
+    if session.is_written:
+        journal_await(&connection.link, &connection.shard.world)
+    acknowledge(connection, PACKET_PUBREC, packet.packet_id, REASON_SUCCESS)
+    return True
+
+
+cdef bint _take_packet_id(Connection *connection, const PublishPacket *packet) noexcept nogil:
+    """A message of QoS 2 has its identifier until PUBREL. False: there are too many, the connection was closed."""
+    cdef Session *session = connection.link.session
+    if (
+        connection.link.version == MQTT_5_0
+        and packet_ids_count(&session.received) >= connection.receive_maximum
+    ):
+        connection_close(
+            connection, REASON_RECEIVE_MAXIMUM_EXCEEDED, b"more unreleased messages than Receive Maximum", True)
+        return False  # [MQTT-3.3.4-9]
+    if packet_ids_add(&session.received, packet.packet_id) < 0:
+        connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
+        return False
+    return True
+
+
 cdef bint _prepare(Connection *connection, const Frame *frame, const uint8_t *body) noexcept nogil:
     """The packet in the run of the shard, and what stays the same in a publication of it. False: it is dealt with."""
     cdef PublishRun *run = &connection.shard.publish_run
@@ -249,11 +276,7 @@ cdef bint _prepare(Connection *connection, const Frame *frame, const uint8_t *bo
         return False
     if tenant.settings.msg_pub_per_sec != 0 and not pacing_take_publish(connection):
         return False
-    if packet.qos == 2 and packet_ids_has(&session.received, packet.packet_id):
-        # Sent again before it was released: it has been handed out already [MQTT-4.3.3-10].
-        if session.is_written:
-            journal_await(&connection.link, &connection.shard.world)
-        acknowledge(connection, PACKET_PUBREC, packet.packet_id, REASON_SUCCESS)
+    if packet.qos == 2 and _is_repeated(connection, packet):
         return False
     if not _may_publish(connection, packet):
         return False
@@ -278,27 +301,10 @@ cdef bint _prepare(Connection *connection, const Frame *frame, const uint8_t *bo
     return True
 
 
-cdef bint _take_packet_id(Connection *connection, const PublishPacket *packet) noexcept nogil:
-    """A message of QoS 2 has its identifier until PUBREL. False: there are too many, the connection was closed."""
-    cdef Session *session = connection.link.session
-    if (
-        connection.link.version == MQTT_5_0
-        and packet_ids_count(&session.received) >= connection.receive_maximum
-    ):
-        connection_close(
-            connection, REASON_RECEIVE_MAXIMUM_EXCEEDED, b"more unreleased messages than Receive Maximum", True)
-        return False  # [MQTT-3.3.4-9]
-    if packet_ids_add(&session.received, packet.packet_id) < 0:
-        connection_close(connection, REASON_UNSPECIFIED_ERROR, b"out of memory", True)
-        return False
-    return True
-
-
 cdef inline bint _may_repeat(const Connection *connection, const PublishPacket *packet) noexcept nogil:
     """Can packets with the same head do without the checks that this one has passed?"""
     return (
-        packet.qos < 2
-        and not packet.payload_format_indicator
+        not packet.payload_format_indicator
         and connection.tenant.settings.msg_pub_per_sec == 0
         and not connection.shard.world.log_pressure
     )
@@ -317,6 +323,8 @@ cdef void handle_publish(Connection *connection, const Frame *frame, const uint8
     if run_continues(run, &shard.world, frame, body):
         tenant.counters.received[packet.qos] += 1
         tenant.counters.received_bytes[packet.qos] += packet.payload.size
+        if packet.qos == 2 and (_is_repeated(connection, packet) or not _take_packet_id(connection, packet)):
+            return
     elif not _prepare(connection, frame, body):
         return
     elif _may_repeat(connection, packet):

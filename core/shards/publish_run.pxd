@@ -53,7 +53,7 @@ cdef inline bint run_continues(
     return True
 
 
-# From this packet on, which has been decoded and may be published. QoS 0 or 1. A Topic Alias in it stays what it is: a
+# From this packet on, which has been decoded and may be published. A Topic Alias in it stays what it is: a
 # packet that gives it another topic has another head.
 cdef inline void run_begin(PublishRun *run, const Frame *frame, const uint8_t *body) noexcept nogil:
     cdef uint32_t topic_size = 2 + (<uint32_t> body[0] << 8 | body[1])
