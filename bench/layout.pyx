@@ -174,7 +174,7 @@ cdef int lay_wires(Engine *engine, traffic, list kept) except -1:
     cdef Wires *wires = &engine.wires
     cdef bytes request
     if traffic.transport is Transport.TLS:
-        context = client_context()
+        context = client_context(traffic.groups)
         kept.append(context)
         addresses = function_addresses()
         wires.kind = WIRE_TLS

@@ -180,6 +180,8 @@ class Traffic:
     """How the messages of a plan are sent."""
 
     transport: Transport = Transport.TCP
+    # TLS: what clients offer to agree on keys by, so that all brokers do the same work; "" is what OpenSSL would offer.
+    groups: str = "X25519"
 
     qos: int = 0
     # Bytes; at least 24, which the stamp of the generator takes.

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from rookery.server.tls.openssl import address_of_function, prepare_context
+from rookery.server.tls.openssl import address_of_function, prepare_context, set_groups
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:
@@ -35,12 +35,14 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
     return certificate_file, key_file
 
 
-def client_context() -> SSL.Context:
+def client_context(groups: str) -> SSL.Context:
     """TLS 1.3 that believes whatever certificate there is: brokers are measured, not trusted."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     prepare_context(context)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_verify(SSL.VERIFY_NONE)
+    if groups:
+        set_groups(context, groups)
     return context
 
 

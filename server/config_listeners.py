@@ -75,6 +75,10 @@ class TlsSection(Section):
     tls_version_minimum: TlsVersion = Field(default="1.2", description="oldest version of TLS, 1.2 or 1.3")
     ciphers: str = Field(default="", description="of TLS 1.2, as OpenSSL writes them; empty = its choice")
     ciphersuites: str = Field(default="", description="of TLS 1.3, as OpenSSL writes them; empty = its choice")
+    groups: str = Field(
+        default="",
+        description="for the agreement on keys, as `X25519:P-256`, as OpenSSL writes them; empty = its choice",
+    )
     session_lifetime_s: int = Field(
         default=7200, ge=0, le=86_400, description="for which a client may resume its TLS session; 0 = never"
     )
@@ -90,6 +94,7 @@ class TlsSection(Section):
             version_minimum=self.tls_version_minimum,
             ciphers=self.ciphers,
             ciphersuites=self.ciphersuites,
+            groups=self.groups,
             session_lifetime_s=self.session_lifetime_s,
             protocols=(protocol,),
         )

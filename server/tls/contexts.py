@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
-from .openssl import prepare_context
+from .openssl import prepare_context, set_groups
 from .terms import TlsTerms
 
 _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
@@ -110,6 +110,8 @@ class TlsContexts:
             self._use(
                 "ciphersuites", terms.ciphersuites, lambda: context.set_tls13_ciphersuites(terms.ciphersuites.encode())
             )
+        if terms.groups:
+            self._use("groups", terms.groups, lambda: set_groups(context, terms.groups))
         certificate = terms.certificate_files[number]
         key = terms.key_files[number] if terms.key_files else certificate
         self._use("certificate_files", certificate, lambda: context.use_certificate_chain_file(certificate))

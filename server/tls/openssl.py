@@ -57,6 +57,13 @@ def prepare_context(context: SSL.Context) -> None:
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
 
 
+def set_groups(context: SSL.Context, groups: str) -> None:
+    """Agree on keys by one of these, as `X25519MLKEM768:X25519:P-256`. Raises SSL.Error when one is unknown."""
+    if _lib.SSL_CTX_set1_curves_list(context._context, groups.encode()) != 1:
+        _lib.ERR_clear_error()
+        raise SSL.Error([("SSL routines", "", "an unknown group")])
+
+
 def address_of(connection: SSL.Connection) -> int:
     """Of the SSL object."""
     return int(_ffi.cast("uintptr_t", connection._ssl))

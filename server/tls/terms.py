@@ -19,6 +19,7 @@ class TlsTerms:
     version_minimum: TlsVersion = "1.2"
     ciphers: str = ""  # of TLS 1.2, in OpenSSL's words; empty = OpenSSL's choice
     ciphersuites: str = ""  # of TLS 1.3
+    groups: str = ""  # for the agreement on keys
     session_lifetime_s: int = 7200  # for which a client may resume; 0 = never
     protocols: tuple[bytes, ...] = (b"mqtt",)  # that ALPN may choose from
 

@@ -56,7 +56,7 @@ def test_encrypted_key_is_refused_without_asking_anybody(authority: Authority, t
     assert _refusal(terms) == f"listeners.x.key_files: cannot use {encrypted}: the key is encrypted"
 
 
-@pytest.mark.parametrize("key", ["ciphers", "ciphersuites"])
-def test_unknown_cipher_is_refused(authority: Authority, key: str) -> None:
+@pytest.mark.parametrize("key", ["ciphers", "ciphersuites", "groups"])
+def test_unknown_cipher_or_group_is_refused(authority: Authority, key: str) -> None:
     terms = TlsTerms((authority.issue("server.pem", "localhost"),), (), **{key: "NO_SUCH_CIPHER"})  # type: ignore[arg-type]
     assert _refusal(terms).startswith(f"listeners.x.{key}: cannot use NO_SUCH_CIPHER: ")

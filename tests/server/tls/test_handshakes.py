@@ -135,6 +135,21 @@ async def test_ciphersuites_of_tls_1_3_are_those_of_the_listener(authority: Auth
         assert stream.cipher()[0] == "TLS_CHACHA20_POLY1305_SHA256"
 
 
+async def test_groups_are_those_of_the_listener(authority: Authority, secure: Section, failures: Failures) -> None:
+    async with broker_with(listeners={"secure": secure | {"groups": "P-384"}}) as broker:
+        context = client_context(authority)
+        context.set_ecdh_curve("secp384r1")
+        async with open_tls(broker.addresses["secure"], context):
+            pass
+        context.set_ecdh_curve("prime256v1")
+        with pytest.raises(trio.BrokenResourceError) as raised:
+            async with open_tls(broker.addresses["secure"], context):
+                pass
+        assert "HANDSHAKE_FAILURE" in str(raised.value.__cause__).upper()
+        await eventually(lambda: broker.entrances["secure"].counts.failed == 1)
+    assert len(failures.reasons) == 1
+
+
 # Certificates of clients
 
 
