@@ -104,6 +104,9 @@ class Engine:
     def set_connect_timeout(self, timeout_ms: int) -> None:
         """For each connection, from accept to the verdict on its CONNECT; before shards run."""
 
+    def set_packet_timeout(self, timeout_ms: int) -> None:
+        """For each packet of a client, from its first byte to its last; 0 = for ever; before shards run."""
+
     def listen(self, descriptor: int, listener_id: int = 0) -> None: ...
     def stop_listening(self) -> None: ...
     def use_tls(

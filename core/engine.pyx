@@ -53,7 +53,7 @@ from rookery.core.shards.state cimport (
     COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS,
     COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
     CONNECT_TIMEOUT_MS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT,
-    FAREWELL_USER_PROPERTIES, Command, Event, MemoryLink, Shard, Universe,
+    FAREWELL_USER_PROPERTIES, PACKET_TIMEOUT_MS, Command, Event, MemoryLink, Shard, Universe,
 )
 from rookery.core.shards.gate cimport (
     GATE_ANSWER_COUNT, Gate, gate_enter, gate_free, gate_leave, gate_network_of_text, gate_new,
@@ -151,6 +151,7 @@ cdef class Engine:
             raise MemoryError
         self._universe.shard_count = shard_count
         self._universe.connect_timeout_ms = CONNECT_TIMEOUT_MS
+        self._universe.packet_timeout_ms = PACKET_TIMEOUT_MS
         for index in range(<uint32_t> shard_count):
             self._universe.shards[index] = shard_new(self._universe, index)
             if self._universe.shards[index] == NULL:
@@ -438,6 +439,10 @@ cdef class Engine:
     def set_connect_timeout(self, uint32_t timeout_ms):
         self._shard(0)
         self._universe.connect_timeout_ms = timeout_ms
+
+    def set_packet_timeout(self, uint32_t timeout_ms):
+        self._shard(0)
+        self._universe.packet_timeout_ms = timeout_ms
 
     def listen(self, int descriptor, uint32_t listener_id=0):
         cdef uint32_t shard

@@ -60,6 +60,9 @@ class ConnectionsSection(Section):
     timeout_s: float = Field(
         default=20.0, gt=0, le=3600, description="from accept (or the end of the handshake) to the verdict on CONNECT"
     )
+    packet_timeout_s: float = Field(
+        default=60.0, ge=0, le=86_400, description="from the first byte of a client's packet to its last; 0 = for ever"
+    )
 
 
 class TlsSection(Section):

@@ -37,6 +37,7 @@ class ConnectionGate:
         listeners: list[MqttSection | ListenerSection] = [config.mqtt, *config.listeners.values()]
         limits = [(each.connections_limit, each.connections_rate_per_s) for each in listeners]
         engine.set_connect_timeout(round(section.timeout_s * 1000))
+        engine.set_packet_timeout(round(section.packet_timeout_s * 1000))
         everywhere = (section.limit, section.rate_per_s, section.network_limit, section.network_rate_per_s)
         self.is_on = any(everywhere) or any(map(any, limits))
         if self.is_on:

@@ -142,6 +142,8 @@ cdef void connection_want(Connection *connection, bint reading, bint writing) no
     cdef epoll_event event
     if connection.is_reading == reading and connection.is_writable_awaited == writing:
         return
+    if reading and not connection.is_reading and connection.partial_since_ms != 0:
+        connection.partial_since_ms = connection.shard.world.now_ms  # Before, the rest could not be heard.
     connection.is_reading = reading
     connection.is_writable_awaited = writing
     if connection.transport == TRANSPORT_MEMORY:

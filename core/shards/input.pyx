@@ -17,7 +17,7 @@ from rookery.core.sessions.state cimport RESOURCE_INBOUND_BYTES
 from rookery.core.shards.admission cimport admission_request, admission_too_large
 from rookery.core.shards.authentication cimport authentication_continue
 from rookery.core.shards.connections cimport connection_drop, connection_ready
-from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost
+from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost, connection_watch
 from rookery.core.shards.pacing cimport pacing_count_read, pacing_hold_until, pacing_read_size
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.publish_run cimport run_end
@@ -169,11 +169,28 @@ cdef void _keep(Connection *connection, const uint8_t *data, Py_ssize_t size) no
     connection.partial_capacity = capacity
 
 
+cdef void _begin_waiting(Connection *connection) noexcept nogil:
+    """For the rest of a packet: a client that sends it byte by byte would keep our memory for ever."""
+    cdef Shard *shard = connection.shard
+    connection.partial_since_ms = shard.world.now_ms
+    if (
+        connection.state == ATTACHED
+        and shard.universe.packet_timeout_ms != 0
+        and connection.timer.due_ms > connection.partial_since_ms + shard.universe.packet_timeout_ms
+    ):
+        connection_watch(connection)
+
+
 cdef void _consume_and_keep(Connection *connection, const uint8_t *data, Py_ssize_t size) noexcept nogil:
     cdef uint32_t generation = connection.generation
     cdef Py_ssize_t consumed = _consume(connection, data, size)
     if _is_gone(connection, generation):
         return
+    if consumed < size:
+        if consumed > 0 or connection.partial_since_ms == 0:
+            _begin_waiting(connection)
+    else:
+        connection.partial_since_ms = 0
     if consumed < size or connection.partial != NULL:
         _keep(connection, data + consumed, size - consumed)
 
@@ -223,6 +240,7 @@ cdef Py_ssize_t _read_large(Connection *connection) noexcept nogil:
     connection.partial = NULL
     connection.partial_size = 0
     connection.partial_capacity = 0
+    connection.partial_since_ms = 0
     _consume(connection, packet, packet_size)
     free(packet)
     if count > missing and not _is_gone(connection, generation):

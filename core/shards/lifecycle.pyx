@@ -333,6 +333,14 @@ cdef inline uint64_t _silence_due(const Connection *connection) noexcept nogil:
     return connection.last_receive_ms + <uint64_t> connection.keep_alive * 1500
 
 
+cdef inline uint64_t _packet_due(const Connection *connection) noexcept nogil:
+    """When the packet that has begun to come has to be there; UINT64_MAX = there is none, or no limit."""
+    cdef uint32_t timeout_ms = connection.shard.universe.packet_timeout_ms
+    if connection.partial_since_ms == 0 or timeout_ms == 0:
+        return UINT64_MAX
+    return connection.partial_since_ms + timeout_ms
+
+
 cdef void connection_watch(Connection *connection) noexcept nogil:
     cdef Shard *shard = connection.shard
     cdef uint64_t due = shard.world.now_ms + STALL_MS
@@ -348,6 +356,8 @@ cdef void connection_watch(Connection *connection) noexcept nogil:
         due = connection.authentication.due_ms
     if connection.ends_at_ms != 0 and connection.ends_at_ms < due:
         due = connection.ends_at_ms
+    if _packet_due(connection) < due:
+        due = _packet_due(connection)
     wheel_arm(shard.world.wheel, &connection.timer, due)
 
 
@@ -368,11 +378,15 @@ cdef void connection_timer_fired(Shard *shard, Connection *connection) noexcept 
         connection_refuse(
             connection, connection.link.version, REASON_NOT_AUTHORIZED, b"the authentication took too long")
         return
-    if connection.keep_alive != 0 and connection.is_held:
+    if connection.is_held:
         # Held back by us, it cannot be heard.
         connection.last_receive_ms = now_ms
+        if connection.partial_since_ms != 0:
+            connection.partial_since_ms = now_ms
     if connection.keep_alive != 0 and now_ms >= _silence_due(connection):
         connection_close(connection, REASON_KEEP_ALIVE_TIMEOUT, b"keep alive timeout", True)
+    elif now_ms >= _packet_due(connection):
+        connection_close(connection, REASON_QUOTA_EXCEEDED, b"a packet took too long to arrive", True)
     elif connection.blocked_since_ms != 0 and now_ms >= connection.blocked_since_ms + STALL_MS:
         connection_close(connection, REASON_SERVER_BUSY, b"the client takes no bytes", True)
     elif connection.ends_at_ms != 0 and now_ms >= connection.ends_at_ms:

@@ -49,6 +49,7 @@ cdef enum ShardLimit:
     PENDING_CONNECTS = 16384       # CONNECTs that may wait for a verdict, per shard
     COMMANDS_QUEUED = 65536        # commands from Python that may wait, per shard
     CONNECT_TIMEOUT_MS = 20000     # from accept to the verdict; BifroMQ's connTimeoutSec
+    PACKET_TIMEOUT_MS = 60000      # from the first byte of a packet to its last: 256 KiB at 4 KiB/s
     CONNECT_SIZE_MAXIMUM = 262144  # bytes of a CONNECT: BifroMQ's maxMsgByteSize
     ACCEPTS_PER_TURN = 64          # connections accepted per listener and turn, so that others are served in between
     ACCEPT_PAUSE_MS = 100          # after accept failed for want of descriptors or memory: trying on would only spin
@@ -155,6 +156,7 @@ cdef struct Connection:
     uint32_t partial_size
     uint32_t partial_capacity
     uint64_t last_receive_ms
+    uint64_t partial_since_ms  # a packet has begun to come and is not whole since, as far as we read; 0 = none
     uint64_t blocked_since_ms  # the socket takes no bytes since; 0 = it does
     uint64_t ends_at_ms        # its authentication holds no longer; 0 = it holds for ever
     Timer timer                # TIMER_CONNECTION
@@ -500,6 +502,7 @@ cdef struct Universe:
     TlsLibrary tls             # zero until there are TLS listeners
     Gate *gate                 # NULL = connections have no limits; owned
     uint32_t connect_timeout_ms  # from accept to the verdict
+    uint32_t packet_timeout_ms  # from the first byte of a packet to its last; 0 = never
     ReclaimDomain *reclaim
     Registry registry
     Shard **shards
