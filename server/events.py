@@ -79,7 +79,7 @@ class ConnectTimedOut(StrangerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFailed(StrangerEvent):
-    """What came was no CONNECT that could be answered."""
+    """What came was no CONNECT that could be answered, or broke the rules of WebSocket, also later on."""
 
     reason: str
 

@@ -28,7 +28,7 @@ class Strangers:
     """Those that were accepted by the shards themselves, or came through handshake and upgrade."""
 
     def __init__(self) -> None:
-        self.failed_count = 0  # what came was no CONNECT that could be answered
+        self.failed_count = 0  # what came was no CONNECT that could be answered, or no WebSocket
         self.timed_out_count = 0  # none came in time
         self.untold_count = 0  # of both, without a line in the log, nor in the counts above
 

@@ -17,7 +17,9 @@ from rookery.core.sessions.state cimport RESOURCE_INBOUND_BYTES
 from rookery.core.shards.admission cimport admission_request, admission_too_large
 from rookery.core.shards.authentication cimport authentication_continue
 from rookery.core.shards.connections cimport connection_drop, connection_ready
-from rookery.core.shards.lifecycle cimport connection_close, connection_fail, connection_lost, connection_watch
+from rookery.core.shards.lifecycle cimport (
+    connection_blame, connection_close, connection_fail, connection_lost, connection_watch,
+)
 from rookery.core.shards.pacing cimport pacing_count_read, pacing_hold_until, pacing_read_size
 from rookery.core.shards.protocol cimport handle_packet
 from rookery.core.shards.publish_run cimport run_end
@@ -29,6 +31,7 @@ from rookery.core.shards.transport cimport (
     READ_CLOSED, READ_WOULD_BLOCK, memory_link_is_readable, transport_has_read, transport_read,
     transport_read_two,
 )
+from rookery.core.streams.websocket cimport websocket_complaint
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.topics.cache cimport FORESEEN_TOPICS, cache_far_lookups
 from rookery.core.wire.decode cimport (
@@ -205,6 +208,10 @@ cdef inline bint _is_gone(const Connection *connection, uint32_t generation) noe
 
 
 cdef void _end_of_stream(Connection *connection) noexcept nogil:
+    if connection.websocket != NULL and connection.websocket.is_broken:
+        connection_blame(connection, websocket_complaint(connection.websocket))
+    elif connection.state == CONNECT_DUE and connection.partial_size > 0:
+        connection_blame(connection, b"the connection ended within its CONNECT")
     connection_lost(connection)
 
 

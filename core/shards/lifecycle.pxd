@@ -23,6 +23,8 @@ from rookery.core.wire.encode cimport OutgoingConnack
 cdef void connection_lost(Connection *connection) noexcept nogil
 # The client's DISCONNECT with this reason code did.
 cdef void connection_left(Connection *connection, uint8_t reason_code) noexcept nogil
+# Tell whoever watches that the client sent what it must not; the connection goes on until somebody ends it.
+cdef void connection_blame(Connection *connection, const char *detail) noexcept nogil
 # What came is no CONNECT of MQTT, or the client left before CONNACK: there is nobody to answer.
 cdef void connection_fail(Connection *connection, const char *detail) noexcept nogil
 # Close with a reason: a 5.0 client is told before. detail (may be NULL) becomes the Reason String if it wants one.

@@ -196,10 +196,14 @@ cdef void connection_left(Connection *connection, uint8_t reason_code) noexcept 
     connection_drop(connection)
 
 
-cdef void connection_fail(Connection *connection, const char *detail) noexcept nogil:
+cdef void connection_blame(Connection *connection, const char *detail) noexcept nogil:
     if is_noticed(&connection.shard.world, NOTICE_CONNECTION_FAILED):
         notice_stranger(
             &connection.shard.world, NOTICE_CONNECTION_FAILED, absent(), _peer(connection), text_of(detail), 0, 0)
+
+
+cdef void connection_fail(Connection *connection, const char *detail) noexcept nogil:
+    connection_blame(connection, detail)
     connection_drop(connection)
 
 

@@ -39,6 +39,7 @@ cdef struct WebSocket:
     uint8_t is_in_payload      # the header is complete
     uint8_t is_in_message      # a frame without FIN came, its continuation is due
     uint8_t is_over            # closed by the client or broken: nothing more is read
+    uint8_t is_broken          # the client sent what it must not; close_code says which
     uint8_t control_size
     uint8_t control[125]       # WEBSOCKET_CONTROL_MAXIMUM: payload of the control frame that comes
     # To the client
@@ -67,6 +68,10 @@ cdef Py_ssize_t websocket_take(WebSocket *socket, uint8_t *data, Py_ssize_t size
 cdef bint websocket_give(WebSocket *socket, uint64_t waiting) noexcept nogil
 # At the border of two frames: put a close frame into outgoing. False when there was one.
 cdef bint websocket_close(WebSocket *socket) noexcept nogil
+
+
+# What is wrong with a broken one, for the log.
+cdef const char *websocket_complaint(const WebSocket *socket) noexcept nogil
 
 
 cdef inline bint websocket_is_between_frames(const WebSocket *socket) noexcept nogil:

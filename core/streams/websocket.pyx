@@ -50,6 +50,19 @@ cdef void _end(WebSocket *socket, uint16_t close_code) noexcept nogil:
     socket.close_code = close_code
 
 
+cdef void _break(WebSocket *socket, uint16_t close_code) noexcept nogil:
+    socket.is_broken = 1
+    _end(socket, close_code)
+
+
+cdef const char *websocket_complaint(const WebSocket *socket) noexcept nogil:
+    if socket.close_code == CLOSE_UNSUPPORTED_DATA:
+        return b"a text frame"
+    if socket.close_code == CLOSE_INVALID_DATA:
+        return b"a close frame whose reason is no UTF-8"
+    return b"a frame that RFC 6455 forbids"
+
+
 cdef void _unmask(WebSocket *socket, uint8_t *out, const uint8_t *data, Py_ssize_t size) noexcept nogil:
     """out may lie in front of data and overlap it: a word is read before it is written."""
     cdef uint8_t key[8]
@@ -81,13 +94,13 @@ cdef void _take_close(WebSocket *socket) noexcept nogil:
         _end(socket, CLOSE_NO_CODE)
         return
     if socket.control_size == 1:
-        _end(socket, CLOSE_PROTOCOL_ERROR)
+        _break(socket, CLOSE_PROTOCOL_ERROR)
         return
     code = <uint16_t> (<uint32_t> socket.control[0] << 8 | socket.control[1])
     if not _is_close_code(code):
-        _end(socket, CLOSE_PROTOCOL_ERROR)
+        _break(socket, CLOSE_PROTOCOL_ERROR)
     elif not is_utf8_payload(socket.control + 2, socket.control_size - 2):
-        _end(socket, CLOSE_INVALID_DATA)
+        _break(socket, CLOSE_INVALID_DATA)
     else:
         _end(socket, code)
 
@@ -114,14 +127,14 @@ cdef void _check_start(WebSocket *socket) noexcept nogil:
     cdef uint8_t opcode = socket.header[0] & 0x0F
     cdef bint is_final = socket.header[0] & _FIN != 0
     if socket.header[0] & _RESERVED or not socket.header[1] & _MASKED:
-        _end(socket, CLOSE_PROTOCOL_ERROR)
+        _break(socket, CLOSE_PROTOCOL_ERROR)
     elif opcode == _TEXT:
-        _end(socket, CLOSE_UNSUPPORTED_DATA)  # [MQTT-6.0.0-1]
+        _break(socket, CLOSE_UNSUPPORTED_DATA)  # [MQTT-6.0.0-1]
     elif opcode >= _CONTROL:
         if opcode > _PONG or not is_final or socket.header[1] & 0x7F > WEBSOCKET_CONTROL_MAXIMUM:
-            _end(socket, CLOSE_PROTOCOL_ERROR)
+            _break(socket, CLOSE_PROTOCOL_ERROR)
     elif opcode > _BINARY or socket.is_in_message != (opcode == _CONTINUATION):
-        _end(socket, CLOSE_PROTOCOL_ERROR)
+        _break(socket, CLOSE_PROTOCOL_ERROR)
     else:
         socket.is_in_message = not is_final
     socket.opcode = opcode
@@ -142,7 +155,7 @@ cdef void _begin_frame(WebSocket *socket) noexcept nogil:
     if length_size == 0:
         length = socket.header[1] & 0x7F
     elif length >> 63 or length < (126 if length_size == 2 else 65536):
-        _end(socket, CLOSE_PROTOCOL_ERROR)  # The shortest form is due [RFC 6455 5.2].
+        _break(socket, CLOSE_PROTOCOL_ERROR)  # The shortest form is due [RFC 6455 5.2].
         return
     memcpy(socket.mask, socket.header + 2 + length_size, 4)
     socket.mask_offset = 0

@@ -56,6 +56,20 @@ async def test_half_closed_connection_gets_its_answers_and_then_the_end() -> Non
                 pass
 
 
+async def test_connection_that_ends_within_its_connect_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sent = packets.encode(packets.Connect(client_id="c"), MQTT_5_0)[:-1]
+    async with broker_with() as broker, connect(broker, client_id="other") as other:
+        async with await trio.open_tcp_stream(broker.mqtt_address.host, broker.mqtt_address.port) as stream:
+            await stream.send_all(sent)
+            await stream.send_eof()
+            with trio.fail_after(DEADLINE_S):
+                assert await stream.receive_some() == b""
+        await eventually(lambda: broker.strangers.failed_count == 1)
+        await other.publish("a", b"x", qos=1)
+    assert any("the connection ended within its CONNECT" in str(record.msg) for record in caplog.records)
+
+
 async def test_silent_connection_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with (

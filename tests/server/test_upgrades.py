@@ -1,5 +1,7 @@
 """WebSocket listeners: what comes in as HTTP, what goes to the shards, and what is turned away."""
 
+import contextlib
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -9,9 +11,11 @@ from websockets.frames import CloseCode
 from rookery.server.broker import Broker
 from rookery.server.upgrades import REQUEST_SIZE_MAXIMUM
 from support import mqtt_client, packets, websocket
+from support.frames import BINARY, TEXT, close, frame
 from support.mqtt_client import DEADLINE_S, Client
 from support.own_broker import broker_with
 from support.packets import MQTT_5_0, Connect, Disconnect
+from support.waiting import eventually
 from support.websocket import open_websocket
 
 LISTENERS = {
@@ -150,12 +154,17 @@ async def test_other_bytes_are_refused_and_others_go_on(sent: bytes, status: byt
 
 
 @pytest.mark.parametrize("offered", [("wamp",), ()])
-async def test_wrong_subprotocol_is_refused(offered: tuple[str, ...]) -> None:
+async def test_wrong_subprotocol_is_refused(offered: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     async with (
         broker_with(listeners=LISTENERS) as broker,
         open_websocket(broker.addresses["browsers"], subprotocols=offered) as (_, response),
     ):
         assert response.status_code == 400
+        await eventually(lambda: broker.entrances["browsers"].counts.failed == 1)
+    (reason,) = _reasons(caplog, "upgrade_failed")
+    assert "400" in reason
+    assert "protocol" in reason.lower()
 
 
 @pytest.mark.parametrize(("origin", "status"), [("https://ours.example", 101), ("https://theirs.example", 403)])
@@ -166,6 +175,50 @@ async def test_pages_of_other_origins_are_refused(origin: str, status: int) -> N
         open_websocket(broker.addresses["browsers"], origin=origin) as (_, response),
     ):
         assert response.status_code == status
+
+
+@pytest.mark.parametrize("is_client", [False, True], ids=["stranger", "client"])
+@pytest.mark.parametrize(
+    ("sent", "code", "reason"),
+    [
+        pytest.param(frame(TEXT, b"\xc0\x00"), 1003, "a text frame", id="text"),
+        pytest.param(b"\x82\x02\xc0\x00", 1002, "a frame that RFC 6455 forbids", id="unmasked"),
+        pytest.param(
+            frame(BINARY, b"\xc0\x00", first=0xC0 | BINARY), 1002, "a frame that RFC 6455 forbids", id="reserved bit"
+        ),
+        pytest.param(frame(11), 1002, "a frame that RFC 6455 forbids", id="reserved opcode"),
+        pytest.param(close(1000, b"\xff"), 1007, "a close frame whose reason is no UTF-8", id="no UTF-8"),
+    ],
+)
+async def test_wrong_frame_ends_the_connection_is_told_and_counted(
+    sent: bytes, code: int, reason: str, is_client: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with (
+        broker_with(listeners=LISTENERS) as broker,
+        websocket.connect(broker.addresses["browsers"], client_id="other") as other,
+    ):
+        async with open_websocket(broker.addresses["browsers"]) as (pipe, _):
+            if is_client:
+                await other.subscribe("will")
+                await Client(pipe).connect(client_id="c", will=packets.Will(topic="will", payload=b"gone"))
+            await pipe.stream.send_all(sent)
+            with trio.fail_after(DEADLINE_S), contextlib.suppress(trio.BrokenResourceError):
+                while await pipe.receive_some():
+                    pass
+        assert pipe.protocol.close_rcvd is not None
+        assert pipe.protocol.close_rcvd.code == code
+        if is_client:
+            assert (await other.receive_message()).payload == b"gone"
+        await eventually(lambda: broker.strangers.failed_count == 1)
+        await other.publish("a", b"x", qos=1)
+    assert _reasons(caplog, "connection_failed") == [reason]
+
+
+def _reasons(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
+    """Of the lines about it in the log."""
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    return [line["reason"] for line in lines if line["event"] == event]
 
 
 async def test_request_that_drips_in_is_cut() -> None:

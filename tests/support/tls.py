@@ -90,15 +90,19 @@ class Authority:
                 x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=not subject
             )
         certificate = builder.sign(self._key, hashes.SHA256())
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return self._write(file_name, secret + _pem(certificate))
+        return self._write(file_name, _secret(key) + _pem(certificate))
 
     def issue_client(self, user_id: str = "user", tenant_id: str = "tenant") -> str:
         """The file of a certificate for a client: CN and O of its subject are user and tenant."""
         subject = ((NameOID.ORGANIZATION_NAME, tenant_id), (NameOID.COMMON_NAME, user_id))
         return self.issue(f"{tenant_id}-{user_id}.pem", subject=subject, usages=(CLIENT_AUTH,))
+
+    def pretend(self) -> str:
+        """The file of a certificate for a client that nobody but its own key has signed."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "itself")])
+        builder = self._builder(name, key.public_key(), issuer=name)
+        return self._write("itself.pem", _secret(key) + _pem(builder.sign(key, hashes.SHA256())))
 
     def revoke(self, *files: str) -> str:
         """The file of a list of all certificates that were ever revoked, these among them."""
@@ -126,12 +130,13 @@ class Authority:
         key: ec.EllipticCurvePublicKey,
         valid_from: datetime.datetime | None = None,
         valid_until: datetime.datetime | None = None,
+        issuer: x509.Name | None = None,
     ) -> x509.CertificateBuilder:
         moment = now()
         return (
             x509.CertificateBuilder()
             .subject_name(name)
-            .issuer_name(self._name)
+            .issuer_name(issuer or self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(valid_from or moment - DAY)
@@ -152,6 +157,12 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _secret(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

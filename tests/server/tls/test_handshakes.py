@@ -186,6 +186,10 @@ def _strange(authority: Authority, stranger: Authority) -> str:
     return stranger.issue_client()
 
 
+def _self_signed(authority: Authority, stranger: Authority) -> str:
+    return stranger.pretend()
+
+
 def _expired(authority: Authority, stranger: Authority) -> str:
     past = tls.now() - tls.DAY / 2
     return authority.issue("expired.pem", "x", usages=(CLIENT_AUTH,), valid_until=past)
@@ -211,6 +215,7 @@ def _revoked(authority: Authority, stranger: Authority) -> str:
     [
         (_no_certificate, "CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE", "peer did not return a certificate"),
         (_strange, "UNKNOWN_CA", "unable to get local issuer certificate"),
+        (_self_signed, "UNKNOWN_CA", "self-signed certificate"),
         (_expired, "CERTIFICATE_EXPIRED", "certificate has expired"),
         (_of_tomorrow, "BAD_CERTIFICATE", "certificate is not yet valid"),
         (_of_a_server, "UNSUPPORTED_CERTIFICATE|CERTIFICATE_UNKNOWN", "unsuitable certificate purpose"),
