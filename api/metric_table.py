@@ -11,6 +11,7 @@ Kind = Literal["counter", "gauge", "summary", "histogram"]
 TENANT = ("tenantId",)  # as BifroMQ's meters are tagged
 SHARD = ("shard",)
 LISTENER = ("listener",)
+REFUSAL = ("listener", "reason")
 PLUGIN = ("plugin",)
 REQUEST = ("method", "path", "status")
 
@@ -125,6 +126,28 @@ LISTENER_FIGURES = (
     ),
 )
 LISTENER_IN_WORK = Metric("rookery_listener_handshakes", "gauge", "handshakes and upgrades under way", LISTENER)
+# Where limits of connections are set; the reasons are those of rookery.server.gate.
+LISTENER_OPEN = Metric("rookery_listener_connections", "gauge", "connections, where any limit is set", LISTENER)
+LISTENER_REFUSED = Metric(
+    "rookery_listener_refused", "counter", "connections closed at once because a limit was reached", REFUSAL
+)
+
+# source: an attribute of Strangers.
+STRANGER_FIGURES = (
+    Metric(
+        "rookery_strangers_failed",
+        "counter",
+        "connections whose first packet was no CONNECT that could be answered",
+        source="failed_count",
+    ),
+    Metric("rookery_strangers_timed_out", "counter", "connections without a CONNECT in time", source="timed_out_count"),
+    Metric(
+        "rookery_strangers_untold",
+        "counter",
+        "of both, those without a line in the log, in a flood; in neither of the other two",
+        source="untold_count",
+    ),
+)
 
 # source: a field of LogState; microseconds become seconds.
 LOG_FIGURES = (
@@ -174,6 +197,9 @@ METRICS = (
     *SHARD_FIGURES,
     *LISTENER_FIGURES,
     LISTENER_IN_WORK,
+    LISTENER_OPEN,
+    LISTENER_REFUSED,
+    *STRANGER_FIGURES,
     *LOG_FIGURES,
     LOG_FAILING,
     *PLUGIN_FIGURES,

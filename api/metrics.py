@@ -28,6 +28,8 @@ from .metric_table import (
     HTTP_FIGURES,
     LISTENER_FIGURES,
     LISTENER_IN_WORK,
+    LISTENER_OPEN,
+    LISTENER_REFUSED,
     LOG_FAILING,
     LOG_FIGURES,
     PLUGIN_DROPPED,
@@ -35,6 +37,7 @@ from .metric_table import (
     PLUGIN_OPEN,
     READY,
     SHARD_FIGURES,
+    STRANGER_FIGURES,
     TENANT_COUNTERS,
     TENANT_ROUTES,
     TENANT_SESSIONS,
@@ -161,6 +164,12 @@ class _Figures(Collector):
         for metric in LISTENER_FIGURES:
             yield _family(metric, ((name, getattr(each.counts, metric.source)) for name, each in entrances.items()))
         yield _family(LISTENER_IN_WORK, ((name, each.in_work_count) for name, each in entrances.items()))
+        gates = figures.broker.gate.counts()
+        yield _family(LISTENER_OPEN, ((name, counts.connections) for name, counts in gates.items()))
+        refusals = ((name, reason, n) for name, counts in gates.items() for reason, n in counts.refused.items())
+        yield _family(LISTENER_REFUSED, refusals)
+        for metric in STRANGER_FIGURES:
+            yield _family(metric, [(getattr(figures.broker.strangers, metric.source),)])
         if figures.log is not None:
             for metric in LOG_FIGURES:
                 value = getattr(figures.log, metric.source)

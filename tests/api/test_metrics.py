@@ -1,13 +1,16 @@
 """`GET /metrics`: what Prometheus gets."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from rookery.api.metric_table import METRICS, Metric
 from rookery.core.pages import COUNTERS
 from support.service import Service, service_with
+from support.waiting import eventually
 
 
 async def scrape(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -157,3 +160,37 @@ def test_every_counter_of_a_tenant_is_told() -> None:
     sources = {metric.source for metric in METRICS}
     summed = {f"{name}{size}_qos{qos}" for name in ("received", "sent") for size in ("", "_bytes") for qos in (0, 1, 2)}
     assert set(COUNTERS) <= sources | summed
+
+
+async def test_connections_that_limits_refuse_are_told_by_listener_and_reason() -> None:
+    async with service_with(connections={"limit": 1}) as service, service.connect(client_id="only", username="a/b"):
+        mqtt = service.broker.mqtt_address
+        async with await trio.open_tcp_stream(mqtt.host, mqtt.port) as second:
+            assert await second.receive_some() == b""
+        samples = await scrape(service)
+        assert samples["rookery_listener_connections", frozenset({("listener", "mqtt")})] == 1
+        refused = {
+            dict(labels)["reason"]: value
+            for (name, labels), value in samples.items()
+            if name == "rookery_listener_refused_total"
+        }
+        assert refused.pop("limit") == 1
+        assert set(refused.values()) == {0}
+
+
+async def test_strangers_are_told() -> None:
+    async with service_with(connections={"timeout_s": 0.05}) as service:
+        mqtt = service.broker.mqtt_address
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", b""):
+            async with await trio.open_tcp_stream(mqtt.host, mqtt.port) as stream:
+                with suppress(trio.BrokenResourceError):
+                    if sent:
+                        await stream.send_all(sent)
+                    while await stream.receive_some():
+                        pass
+        strangers = service.broker.strangers
+        await eventually(lambda: (strangers.failed_count, strangers.timed_out_count) == (1, 1))
+        samples = await scrape(service)
+        assert samples["rookery_strangers_failed_total", frozenset()] == 1
+        assert samples["rookery_strangers_timed_out_total", frozenset()] == 1
+        assert samples["rookery_strangers_untold_total", frozenset()] == 0
