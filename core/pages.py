@@ -80,6 +80,7 @@ class SessionState(NamedTuple):
     inflight_count: int  # messages sent and not yet fully acknowledged
     session_expiry_interval: int  # seconds; 0xFFFFFFFF = never
     keep_alive: int  # seconds; 0 = none
+    created_at_ms: int | None  # None when a version that did not keep it has written it
     connected_at_ms: int  # of the present or the last connection
     detached_at_ms: int | None  # None when online
     dropped_messages: int

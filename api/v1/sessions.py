@@ -49,6 +49,7 @@ class Session(Model):
     kept_bytes: int = Field(description="of messages that it holds")
     session_expiry_interval: int | None = Field(description="seconds; null = never")
     keep_alive: int = Field(description="seconds; 0 = none")
+    created_at_ms: int | None = Field(description="milliseconds of the epoch; null when not known")
     connected_at_ms: int = Field(description="milliseconds of the epoch, of the last connection")
     detached_at_ms: int | None = Field(description="milliseconds of the epoch; null when online")
     will: Will | None
@@ -233,6 +234,7 @@ def describe_session(row: SessionState) -> Mapping[str, Any]:
         "kept_bytes": row.kept_bytes,
         "session_expiry_interval": None if row.session_expiry_interval == NEVER else row.session_expiry_interval,
         "keep_alive": row.keep_alive,
+        "created_at_ms": row.created_at_ms,
         "connected_at_ms": row.connected_at_ms,
         "detached_at_ms": row.detached_at_ms,
         "will": None if row.will is None else row.will._asdict(),

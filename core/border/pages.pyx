@@ -56,9 +56,9 @@ cdef object _tenant_figures(const uint8_t **at):
 
 cdef object _session(const uint8_t **at):
     (
-        version, is_online, is_persistent, serial, subscriptions, qos0, qos12, inflight, expiry, keep_alive, connected,
-        detached, dropped, kept, has_will, will_qos, will_retain, will_delay,
-    ) = [_number(at) for _ in range(18)]
+        version, is_online, is_persistent, serial, subscriptions, qos0, qos12, inflight, expiry, keep_alive, created,
+        connected, detached, dropped, kept, has_will, will_qos, will_retain, will_delay,
+    ) = [_number(at) for _ in range(19)]
     user_id = _text(at)
     client_id = _text(at)
     peer = _text(at)
@@ -67,7 +67,8 @@ cdef object _session(const uint8_t **at):
     will = Will(will_topic, will_qos, bool(will_retain), will_delay) if has_will else None
     return SessionState(
         user_id, client_id, version, bool(is_online), bool(is_persistent), serial, subscriptions, qos0, qos12, inflight,
-        expiry, keep_alive, connected, None if is_online else detached, dropped, kept, peer, attributes or b"{}", will)
+        expiry, keep_alive, created or None, connected, None if is_online else detached, dropped, kept, peer,
+        attributes or b"{}", will)
 
 
 cdef object _subscription(const uint8_t **at):

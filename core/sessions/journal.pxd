@@ -53,6 +53,10 @@ cdef enum:                        # flags of JOURNAL_SESSION
     IS_AFRESH = 1
     IS_ONLINE = 2
 
+cdef enum:                        # behind the sizes in a JOURNAL_SESSION
+    HAS_CREATION = 1              # when it was created stands behind the names, CREATION_SIZE bytes
+    CREATION_SIZE = 8
+
 cdef enum:                        # beside the retain flag of JOURNAL_QUEUED
     HAS_GROUP = 2                 # the group's identity is in front of the subscription identifiers
 

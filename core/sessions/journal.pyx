@@ -103,7 +103,8 @@ cdef void journal_session(Session *session, uint8_t flags) noexcept nogil:
     cdef Journal *journal = _of(session)
     cdef const Tenant *tenant = session.tenant
     cdef uint32_t names = tenant.shared.id_size + <uint32_t> session.user_id_size + session.client_id_size
-    cdef uint8_t *out = _begin(journal, JOURNAL_SESSION, SESSION_HEAD + names)
+    cdef bint has_creation = session.created_at_ms != 0
+    cdef uint8_t *out = _begin(journal, JOURNAL_SESSION, SESSION_HEAD + names + has_creation * CREATION_SIZE)
     if out == NULL:
         return
     if session.link != NULL:
@@ -117,10 +118,12 @@ cdef void journal_session(Session *session, uint8_t flags) noexcept nogil:
     put_u16(out + 24, tenant.shared.id_size)
     put_u16(out + 26, session.user_id_size)
     put_u16(out + 28, session.client_id_size)
-    put_u16(out + 30, 0)
+    put_u16(out + 30, HAS_CREATION if has_creation else 0)
     put_u32(out + 32, journal.source)
     memcpy(out + SESSION_HEAD, tenant.shared.id, tenant.shared.id_size)
     memcpy(out + SESSION_HEAD + tenant.shared.id_size, session.key, names - tenant.shared.id_size)
+    if has_creation:
+        put_u64(out + SESSION_HEAD + names, session.created_at_ms + journal.wall_offset_ms)
     batch_end(&journal.batch)
 
 

@@ -81,6 +81,7 @@ cdef Session *session_new(
     session.tenant = tenant
     session.timer.owner = session
     session.timer.kind = TIMER_SESSION
+    session.created_at_ms = world.now_ms
     session.serial = world.next_serial
     world.next_serial += world.shard_count
     world.session_count += 1

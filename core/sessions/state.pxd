@@ -201,7 +201,8 @@ cdef struct Session:
     Timer timer                  # TIMER_SESSION: expiry or will while offline, resending while online
     uint64_t match_stamp         # publication that last matched this session, see publish.pyx
     uint32_t match_index         # its place among that publication's targets
-    uint64_t connected_at_ms     # clock of the shards
+    uint64_t created_at_ms       # clock of the shards; 0 = not known, of one that an older version wrote
+    uint64_t connected_at_ms
     uint64_t detached_at_ms      # 0 while online
     uint64_t checkpoint          # in which it was last written
     Session *previous_written    # in World.first_written ..

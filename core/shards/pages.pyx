@@ -143,6 +143,7 @@ cdef void _put_session(Shard *shard, Page *page, const Session *session) noexcep
     rows_put_number(&page.rows, session.inflight.count)
     rows_put_number(&page.rows, session.session_expiry_interval)
     rows_put_number(&page.rows, session.keep_alive)
+    rows_put_number(&page.rows, 0 if session.created_at_ms == 0 else session.created_at_ms + wall_offset_ms)
     rows_put_number(&page.rows, session.connected_at_ms + wall_offset_ms)
     rows_put_number(&page.rows, 0 if session.link != NULL else session.detached_at_ms + wall_offset_ms)
     rows_put_number(&page.rows, session.dropped_messages)

@@ -16,7 +16,7 @@ from rookery.core.sessions.journal cimport (
     JOURNAL_MESSAGE, JOURNAL_QUEUED, JOURNAL_RELEASED, JOURNAL_RETAINED, JOURNAL_SENT, JOURNAL_SESSION,
     JOURNAL_SETTLED, JOURNAL_SUBSCRIBED, JOURNAL_TAKEN, JOURNAL_UNSUBSCRIBED, JOURNAL_WILL, JOURNAL_WILL_GONE,
     JOURNAL_WILL_SENT, JOURNAL_WILL_SPREAD,
-    MESSAGE_HEAD, QUEUED_HEAD, SESSION_HEAD, SUBSCRIBED_HEAD, TAKEN_SIZE, WILL_HEAD, journal_is_written,
+    CREATION_SIZE, HAS_CREATION, MESSAGE_HEAD, QUEUED_HEAD, SESSION_HEAD, SUBSCRIBED_HEAD, TAKEN_SIZE, WILL_HEAD, journal_is_written,
     journal_session,
 )
 from rookery.core.sessions.message cimport (
@@ -131,7 +131,9 @@ cdef int _apply_session(Restore *restore, const uint8_t *body, uint32_t size) no
     cdef const uint8_t *names = body + SESSION_HEAD
     cdef Session *session = _session(restore, serial)
     cdef uint64_t offline_ms
-    if SESSION_HEAD + tenant_size + user_size + client_size != size:
+    cdef uint32_t names_end = SESSION_HEAD + tenant_size + user_size + client_size
+    cdef bint has_creation = get_u16(body + 30) & HAS_CREATION
+    if names_end + has_creation * CREATION_SIZE != size:
         return _fault(restore, b"a session's names do not fill its record")
     if session != NULL and body[15] & IS_AFRESH:
         _end(restore, session)
@@ -147,6 +149,9 @@ cdef int _apply_session(Restore *restore, const uint8_t *body, uint32_t size) no
     session.session_expiry_interval = get_u32(body + 8)
     session.keep_alive = <uint16_t> get_u16(body + 12)
     session.version = body[14]
+    session.created_at_ms = 0
+    if has_creation:
+        session.created_at_ms = restore.now_ms - (restore.unix_ms - get_u64(body + names_end))
     session.detached_at_ms = 0
     if not body[15] & IS_ONLINE:
         offline_ms = restore.unix_ms - get_u64(body + 16) if get_u64(body + 16) < restore.unix_ms else 0
