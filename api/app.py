@@ -30,6 +30,7 @@ from .answers import (
 from .audit import keep_audit_log
 from .health import PATHS as HEALTH_PATHS
 from .health import create_health
+from .inbox_state import create_inbox_state
 from .key_ring import KeyRing
 from .kill import create_kill
 from .metrics import create_metrics
@@ -66,6 +67,7 @@ def create_app(broker: Broker, section: ApiSection, keys: KeyRing | None = None)
         create_publish(broker, section),
         create_retain(broker, section),
         create_session(broker),
+        create_inbox_state(broker),
         create_kill(broker),
         create_subscriptions(broker),
         create_health(broker),
