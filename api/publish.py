@@ -37,8 +37,8 @@ def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
         witness(broker, caller, tenant_id, "publish", topic=topic, count=outcome.matched)
         result = "OK" if outcome.matched else "NO_MATCH"
         if is_verbose:
-            verdict = {"matched": outcome.matched, "queued": outcome.queued, "dropped": outcome.dropped}
-            return jsonify({"result": result, **verdict})
+            counts = {"matched": outcome.matched, "queued": outcome.queued, "dropped": outcome.dropped}
+            return jsonify({"result": result, **counts, "dropped_by": outcome.dropped_by})
         return answer_text(200, result)
 
     return resource

@@ -6,6 +6,7 @@ Engine.take_events returns them in the order in which the shard raised them.
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from .notices import DropReason
 from .pages import Page
 
 
@@ -94,6 +95,7 @@ class PublishOutcome:
     queued: int = 0  # of these: handed to a connection or put into an inbox
     dropped: int = 0  # of these: refused by a full inbox, a full out-buffer or a packet size limit
     retained: bool = False  # stored (or cleared) as the retained message of its topic
+    drops: tuple[int, ...] = (0,) * (1 + len(DropReason))  # those of dropped, by DropReason
 
     def __add__(self, other: "PublishOutcome") -> "PublishOutcome":
         return PublishOutcome(
@@ -101,7 +103,13 @@ class PublishOutcome:
             self.queued + other.queued,
             self.dropped + other.dropped,
             self.retained or other.retained,
+            tuple(map(sum, zip(self.drops, other.drops, strict=True))),
         )
+
+    @property
+    def dropped_by(self) -> dict[str, int]:
+        """Those of dropped by the name of their reason; without reasons that there were none for."""
+        return {reason.name.lower(): self.drops[reason] for reason in DropReason if self.drops[reason]}
 
 
 class RetainOutcome(IntEnum):

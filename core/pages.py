@@ -6,6 +6,8 @@ All times are milliseconds of the epoch.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .notices import DropReason
+
 # Of a tenant, over all shards and since the broker started; in the order of struct Counters in core/sessions/state.pxd.
 COUNTERS = (
     "received_qos0",  # publications of clients
@@ -84,6 +86,8 @@ class SessionState(NamedTuple):
     connected_at_ms: int  # of the present or the last connection
     detached_at_ms: int | None  # None when online
     dropped_messages: int
+    last_drop_reason: DropReason | None  # None when it got all
+    last_dropped_at_ms: int | None
     kept_bytes: int  # of messages that it holds
     peer: str  # "host:port"; empty when offline
     attributes: bytes  # what the authenticator gave, as JSON

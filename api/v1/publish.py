@@ -43,6 +43,7 @@ class Published(Model):
     matched: int = Field(description="whose subscriptions matched; a shared group counts once")
     queued: int = Field(description="whose connection or inbox took it")
     dropped: int = Field(description="that did not get it")
+    dropped_by: dict[str, int] = Field(description="those of dropped, by reason: `overflow`, `too_large` and others")
     retained: bool
 
 
@@ -53,6 +54,7 @@ class BatchPublished(Model):
     matched: int
     queued: int
     dropped: int
+    dropped_by: dict[str, int] = Field(description="those of dropped, by reason: `overflow`, `too_large` and others")
 
 
 _MESSAGE = TypeAdapter(NewMessage)
@@ -142,4 +144,9 @@ def _message_of(given: NewMessage, where: str) -> BatchMessage:
 
 
 def _describe(outcome: PublishOutcome) -> dict[str, Any]:
-    return {"matched": outcome.matched, "queued": outcome.queued, "dropped": outcome.dropped}
+    return {
+        "matched": outcome.matched,
+        "queued": outcome.queued,
+        "dropped": outcome.dropped,
+        "dropped_by": outcome.dropped_by,
+    }

@@ -15,6 +15,7 @@ from rookery.core.pages import InflightMessage, SessionState, StoredMessage
 from rookery.server.broker import Broker
 from rookery.server.inventory import Listing, NoSuchSession
 
+from .drops import DropReasonName, describe_last_drop
 from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, read_query
 from .subscriptions import SubscriptionPage, describe_subscriptions
 
@@ -46,6 +47,8 @@ class Session(Model):
     waiting_qos0: int = Field(description="those of QoS 0 among them")
     inflight: int = Field(description="messages sent and not yet acknowledged")
     dropped: int = Field(description="messages that it did not get")
+    last_drop_reason: DropReasonName | None = Field(description="of the last of them; null when it got all")
+    last_dropped_at_ms: int | None = Field(description="milliseconds of the epoch; null when it got all")
     kept_bytes: int = Field(description="of messages that it holds")
     session_expiry_interval: int | None = Field(description="seconds; null = never")
     keep_alive: int = Field(description="seconds; 0 = none")
@@ -231,6 +234,7 @@ def describe_session(row: SessionState) -> Mapping[str, Any]:
         "waiting_qos0": row.waiting_qos0,
         "inflight": row.inflight_count,
         "dropped": row.dropped_messages,
+        **describe_last_drop(row),
         "kept_bytes": row.kept_bytes,
         "session_expiry_interval": None if row.session_expiry_interval == NEVER else row.session_expiry_interval,
         "keep_alive": row.keep_alive,

@@ -12,6 +12,7 @@ from rookery.core.pages import SubscriptionState
 from rookery.server.broker import Broker
 from rookery.server.inventory import Listing
 
+from .drops import DropReasonName, describe_last_drop
 from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, read_query
 
 
@@ -77,6 +78,8 @@ class ExplainedSession(Model):
     waiting: int
     inflight: int
     dropped: int = Field(description="messages that it did not get, for whatever reason")
+    last_drop_reason: DropReasonName | None = Field(description="of the last of them; null when it got all")
+    last_dropped_at_ms: int | None = Field(description="milliseconds of the epoch; null when it got all")
 
 
 class Explanation(Model):
@@ -132,6 +135,7 @@ def create_subscriptions(broker: Broker) -> Blueprint:
                 "waiting": session.waiting_qos0 + session.waiting_qos12,
                 "inflight": session.inflight_count,
                 "dropped": session.dropped_messages,
+                **describe_last_drop(session),
             }
         matches = [
             {

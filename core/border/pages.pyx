@@ -16,6 +16,7 @@ from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.rows cimport Rows
 from rookery.core.topics.names cimport SHARE_NONE, SHARE_ORDERED
 
+from rookery.core.notices import DropReason
 from rookery.core.pages import (
     COUNTERS, InflightMessage, MatchingFilter, Page, SessionState, StoredMessage, SubscriptionState, TenantFigures,
     TenantUsage, Verdicts, Will,
@@ -57,8 +58,8 @@ cdef object _tenant_figures(const uint8_t **at):
 cdef object _session(const uint8_t **at):
     (
         version, is_online, is_persistent, serial, subscriptions, qos0, qos12, inflight, expiry, keep_alive, created,
-        connected, detached, dropped, kept, has_will, will_qos, will_retain, will_delay,
-    ) = [_number(at) for _ in range(19)]
+        connected, detached, dropped, drop_reason, dropped_at, kept, has_will, will_qos, will_retain, will_delay,
+    ) = [_number(at) for _ in range(21)]
     user_id = _text(at)
     client_id = _text(at)
     peer = _text(at)
@@ -67,7 +68,8 @@ cdef object _session(const uint8_t **at):
     will = Will(will_topic, will_qos, bool(will_retain), will_delay) if has_will else None
     return SessionState(
         user_id, client_id, version, bool(is_online), bool(is_persistent), serial, subscriptions, qos0, qos12, inflight,
-        expiry, keep_alive, created or None, connected, None if is_online else detached, dropped, kept, peer,
+        expiry, keep_alive, created or None, connected, None if is_online else detached, dropped,
+        DropReason(drop_reason) if drop_reason else None, dropped_at or None, kept, peer,
         attributes or b"{}", will)
 
 

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from rookery.core.border.pages cimport decode_page
+from rookery.core.sessions.drops cimport DROP_REASON_COUNT
 from rookery.core.sessions.notices cimport Notice, notice_string
 from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
 from rookery.core.shards.queues cimport event_string
@@ -13,7 +14,7 @@ from rookery.core.shards.state cimport (
     CONNECT_WILL_TOPIC, EVENT_AUTHENTICATION_ABANDONED, EVENT_AUTH_RECEIVED, EVENT_CONNECTION_CLOSED,
     EVENT_CONNECT_REQUESTED, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PAGE,
     EVENT_PUBLISHED, EVENT_REAUTHENTICATION_REQUESTED,
-    EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED,
+    EVENT_SESSION, EVENT_STATISTICS, EVENT_STOPPED, PUBLISHED_DROPS,
     REAUTHENTICATION_CLIENT_ID, REAUTHENTICATION_DATA, REAUTHENTICATION_METHOD, REAUTHENTICATION_PEER,
     REAUTHENTICATION_PROPERTIES, REAUTHENTICATION_TENANT_ID, REAUTHENTICATION_USER_ID, RECEIVED_DATA, RECEIVED_HAS_DATA,
     RECEIVED_HAS_REASON_STRING, RECEIVED_PROPERTIES, RECEIVED_REASON_STRING, Event,
@@ -172,7 +173,8 @@ cdef object decode_event(const Event *event, uint32_t shard, dict asked):
     if event.kind == EVENT_PUBLISHED:
         return Reply(event.request, PublishOutcome(
             matched=event.numbers[0], queued=event.numbers[1], dropped=event.numbers[2],
-            retained=bool(event.numbers[3])))
+            retained=bool(event.numbers[3]),
+            drops=tuple([event.numbers[PUBLISHED_DROPS + number] for number in range(DROP_REASON_COUNT)])))
     if event.kind == EVENT_SESSION:
         return Reply(event.request, _session_info(event, asked.pop(event.request)))
     if event.kind == EVENT_NO_SESSION:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 from rookery.core.sessions.message cimport Message, Publication
-from rookery.core.sessions.state cimport Session
+from rookery.core.sessions.state cimport Session, World
 from rookery.core.structures.bytes cimport Bytes
 
 cdef enum DropReason:            # core/notices.py has the words
@@ -15,6 +15,12 @@ cdef enum DropReason:            # core/notices.py has the words
     DROP_NOT_AUTHORIZED = 7      # by rules that came into force while it waited
     DROP_FANOUT_LIMITED = 8      # MaxPersistentFanout or MaxPersistentFanoutBytes
     DROP_OUT_OF_RESOURCE = 9     # a quota of the tenant
+    DROP_REASON_COUNT = 10
+
+
+# Somebody did not get a message.
+cdef inline void count_drop(World *world, DropReason reason) noexcept nogil:
+    world.drops[<int> reason] += 1
 
 
 cdef void drop_message(

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from rookery.core.sessions.message cimport Message, Publication, message_topic
 from rookery.core.sessions.notices cimport NOTICE_MESSAGE_DROPPED
-from rookery.core.sessions.state cimport Session
+from rookery.core.sessions.state cimport Session, World
 from rookery.core.sessions.witness cimport absent, is_noticed, is_noticed_in_debug, notice_session
 from rookery.core.structures.bytes cimport Bytes
 
@@ -12,9 +12,13 @@ from rookery.core.structures.bytes cimport Bytes
 cdef void drop_message(
     Session *session, Bytes topic, uint64_t payload_size, uint8_t qos, DropReason reason
 ) noexcept nogil:
+    cdef World *world = session.tenant.world
     session.dropped_messages += 1
+    session.last_drop_reason = reason
+    session.last_dropped_at_ms = world.now_ms
+    count_drop(world, reason)
     session.tenant.counters.messages_dropped += 1
-    if is_noticed(session.tenant.world, NOTICE_MESSAGE_DROPPED):
+    if is_noticed(world, NOTICE_MESSAGE_DROPPED):
         notice_session(session, NOTICE_MESSAGE_DROPPED, absent(), topic, qos, reason, payload_size, 0)
 
 

@@ -8,6 +8,7 @@ publication has met it before, and where its target stands. Both ways cost O(rou
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
 
+from rookery.core.sessions.drops cimport DROP_FANOUT_LIMITED, DROP_NO_MEMORY, count_drop
 from rookery.core.sessions.fanout cimport fanout_allows, fanout_begin
 from rookery.core.sessions.groups cimport group_identity, group_pick
 from rookery.core.sessions.memberships cimport errand_put, membership_acquire, membership_drop
@@ -73,6 +74,7 @@ cdef void _give_remote(World *world, Publication *publication, Membership *membe
         membership_drop(membership)
         message_release(message)
     outcome.dropped += 1
+    count_drop(world, DROP_NO_MEMORY)
 
 
 cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *outcome) noexcept nogil:
@@ -81,6 +83,7 @@ cdef void group_deliver(SharedGroup *group, Publication *publication, Outcome *o
         outcome.matched += 1
         outcome.dropped += 1
         group.tenant.counters.messages_dropped += 1
+        count_drop(group.tenant.world, DROP_FANOUT_LIMITED)
         if is_noticed(group.tenant.world, NOTICE_GROUP_FANOUT_LIMITED):
             notice_tenant(group.tenant, NOTICE_GROUP_FANOUT_LIMITED, publication.topic, outcome.groups, 0, 0, 0)
         return
@@ -204,6 +207,7 @@ cdef void _fold_list(
         if target == NULL:
             outcome.matched += 1
             outcome.dropped += 1
+            count_drop(world, DROP_NO_MEMORY)
             continue
         if route.qos > target.qos:
             target.qos = route.qos

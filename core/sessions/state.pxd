@@ -208,6 +208,8 @@ cdef struct Session:
     Session *previous_written    # in World.first_written ..
     Session *next_written
     uint64_t dropped_messages    # messages that this session did not get
+    uint64_t last_dropped_at_ms  # clock of the shards; meaningful with last_drop_reason
+    uint8_t last_drop_reason     # DropReason; 0 = it got all
     RuleSet *rules               # what it may do, one reference; NULL = everything
     uint8_t unfit_names          # see Identity; of a session with rules
     Session *previous_ruled      # in World.first_ruled, with rules
@@ -358,6 +360,7 @@ cdef struct World:               # what sessions and tenants of one shard have i
     uint8_t log_pressure         # LogPressure at the beginning of the turn; LOG_FLOWS without a journal
     Spill *spill                 # where messages go that wait beyond spill_after_bytes; NULL = nowhere
     uint64_t spill_after_bytes
+    uint64_t drops[10]           # DROP_REASON_COUNT; by DropReason, since the shard began
     uint64_t session_count
     uint64_t subscription_count
     Target *targets              # scratch of the publication that is being handed out

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from rookery.core.sessions.drops cimport DROP_OVERFLOW_OLDEST, DROP_REASON_COUNT
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT
 from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.message cimport Publication, publication_end, publication_of
@@ -34,7 +35,8 @@ from rookery.core.shards.state cimport (
     COMMAND_UNSUBSCRIBE,
     CONNECT_DUE, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS,
     FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
-    KEY_REASON_STRING, KEY_SERVER_REFERENCE, KEY_TOPIC_FILTER, VERDICT_DUE, Command, Connection, Event, Shard,
+    KEY_REASON_STRING, KEY_SERVER_REFERENCE, KEY_TOPIC_FILTER, PUBLISHED_DROPS,
+    VERDICT_DUE, Command, Connection, Event, Shard,
 )
 from rookery.core.shards.subscribe_packets cimport subscribe_for, unsubscribe_for
 from rookery.core.shards.sweeps cimport SWEEP_CONNECTIONS, SWEEP_RETAINED, SWEEP_SESSIONS, sweep_begin
@@ -57,6 +59,14 @@ cdef void _reply(Shard *shard, Event *event) noexcept nogil:
         event_put(shard, event)
 
 
+cdef void _tell_drops(const Shard *shard, Event *event, const uint64_t *before) noexcept nogil:
+    """Why the messages of an EVENT_PUBLISHED were dropped. What made room for them in an inbox was another message."""
+    cdef uint32_t reason
+    for reason in range(DROP_REASON_COUNT):
+        if reason != DROP_OVERFLOW_OLDEST:
+            event.numbers[PUBLISHED_DROPS + reason] = shard.world.drops[reason] - before[reason]
+
+
 cdef void _publish(Shard *shard, Command *command) noexcept nogil:
     cdef Tenant *tenant
     cdef Outcome outcome
@@ -64,7 +74,9 @@ cdef void _publish(Shard *shard, Command *command) noexcept nogil:
     cdef bint is_promised = command.message.qos > 0 or command.message.retain
     cdef bint is_retained = False
     cdef uint64_t began = answer_begin(shard)
+    cdef uint64_t drops[DROP_REASON_COUNT]
     memset(&outcome, 0, sizeof(outcome))
+    memcpy(drops, shard.world.drops, sizeof(drops))
     if command.number != 0:
         command.message.expires_at_ms = shard.world.now_ms + command.number * 1000
     # A tenant that nobody uses has no subscriber; only a retained message makes it known.
@@ -79,6 +91,7 @@ cdef void _publish(Shard *shard, Command *command) noexcept nogil:
         event.numbers[1] = outcome.queued
         event.numbers[2] = outcome.dropped
         event.numbers[3] = is_retained
+        _tell_drops(shard, event, drops)
     if is_promised:
         answer_put(shard, event, began, outcome.given_to)
     else:
@@ -94,7 +107,9 @@ cdef void _publish_batch(Shard *shard, Command *command) noexcept nogil:
     cdef uint64_t given_to = 0
     cdef bint is_promised = False
     cdef uint32_t place
+    cdef uint64_t drops[DROP_REASON_COUNT]
     memset(sums, 0, sizeof(sums))
+    memcpy(drops, shard.world.drops, sizeof(drops))
     for place in range(command.batch_count if tenant != NULL else 0):
         memset(&outcome, 0, sizeof(outcome))
         if command.batch[place].expires_at_ms != 0:
@@ -110,6 +125,7 @@ cdef void _publish_batch(Shard *shard, Command *command) noexcept nogil:
         tenant_release(shard, tenant)
     if event != NULL:
         memcpy(event.numbers, sums, sizeof(sums))
+        _tell_drops(shard, event, drops)
     if is_promised:
         answer_put(shard, event, began, given_to)
     else:

@@ -147,6 +147,9 @@ cdef void _put_session(Shard *shard, Page *page, const Session *session) noexcep
     rows_put_number(&page.rows, session.connected_at_ms + wall_offset_ms)
     rows_put_number(&page.rows, 0 if session.link != NULL else session.detached_at_ms + wall_offset_ms)
     rows_put_number(&page.rows, session.dropped_messages)
+    rows_put_number(&page.rows, session.last_drop_reason)
+    rows_put_number(
+        &page.rows, 0 if session.last_drop_reason == 0 else session.last_dropped_at_ms + wall_offset_ms)
     rows_put_number(&page.rows, session.inbox.kept_bytes + session.inflight.kept_bytes)
     rows_put_number(&page.rows, will != NULL)
     rows_put_number(&page.rows, 0 if will == NULL else will.qos)

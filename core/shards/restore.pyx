@@ -16,8 +16,8 @@ from rookery.core.sessions.journal cimport (
     JOURNAL_MESSAGE, JOURNAL_QUEUED, JOURNAL_RELEASED, JOURNAL_RETAINED, JOURNAL_SENT, JOURNAL_SESSION,
     JOURNAL_SETTLED, JOURNAL_SUBSCRIBED, JOURNAL_TAKEN, JOURNAL_UNSUBSCRIBED, JOURNAL_WILL, JOURNAL_WILL_GONE,
     JOURNAL_WILL_SENT, JOURNAL_WILL_SPREAD,
-    CREATION_SIZE, HAS_CREATION, MESSAGE_HEAD, QUEUED_HEAD, SESSION_HEAD, SUBSCRIBED_HEAD, TAKEN_SIZE, WILL_HEAD, journal_is_written,
-    journal_session,
+    CREATION_SIZE, HAS_CREATION, MESSAGE_HEAD, QUEUED_HEAD, SESSION_HEAD, SUBSCRIBED_HEAD, TAKEN_SIZE, WILL_HEAD,
+    journal_is_written, journal_session,
 )
 from rookery.core.sessions.message cimport (
     NEVER, Message, Publication, message_acquire, message_new, message_release, publication_end,

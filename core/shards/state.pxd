@@ -419,6 +419,10 @@ cdef enum:                     # what EVENT_CONNECT_REQUESTED carries
     CONNECT_PROPERTIES = 7     # the whole block: user properties are read from it
     CONNECT_STRING_COUNT = 8
 
+cdef enum:
+    PUBLISHED_DROPS = 4        # where in numbers of EVENT_PUBLISHED the drops by DropReason begin
+
+
 cdef enum ConnectFlag:         # numbers[3] of EVENT_CONNECT_REQUESTED
     CONNECT_IS_CLEAN_START = 1
     CONNECT_HAS_USERNAME = 2

@@ -79,10 +79,12 @@ async def test_creation_outlives_a_reconnect(service: Service) -> None:
 
 
 async def test_creation_outlives_the_process(tmp_path: Path) -> None:
-    async with service_with(data={"dir": str(tmp_path)}) as service:
-        async with service.connect(client_id="dev1", username="acme/bob", session_expiry_interval=100) as client:
-            await client.subscribe("a", qos=1)
-            created = (await get_inbox(service)).json()["createdAt"]
+    async with (
+        service_with(data={"dir": str(tmp_path)}) as service,
+        service.connect(client_id="dev1", username="acme/bob", session_expiry_interval=100) as client,
+    ):
+        await client.subscribe("a", qos=1)
+        created = (await get_inbox(service)).json()["createdAt"]
     async with service_with(data={"dir": str(tmp_path)}) as service:
         restored = (await get_inbox(service)).json()["createdAt"]
     # The clock of the shards begins anew; that of the wall may have been set meanwhile.

@@ -123,11 +123,11 @@ async def test_verdict_is_given_on_request(service: Service) -> None:
         await other.subscribe("a/b")
         response = await service.publish(verbose="1")
         assert response.headers["content-type"] == "application/json"
-        assert response.json() == {"result": "OK", "matched": 2, "queued": 2, "dropped": 0}
+        assert response.json() == {"result": "OK", "matched": 2, "queued": 2, "dropped": 0, "dropped_by": {}}
         await client.unsubscribe("a/b")
         await other.unsubscribe("a/b")
         response = await service.publish(verbose="1")
-        assert response.json() == {"result": "NO_MATCH", "matched": 0, "queued": 0, "dropped": 0}
+        assert response.json() == {"result": "NO_MATCH", "matched": 0, "queued": 0, "dropped": 0, "dropped_by": {}}
     expect(await service.publish(topic="c", verbose="0"), 200, "NO_MATCH")
 
 
@@ -139,7 +139,19 @@ async def test_verdict_tells_of_a_full_inbox() -> None:
             await client.disconnect()
             await client.expect_closed()
         assert (await service.publish(verbose="1")).json()["dropped"] == 0
-        assert (await service.publish(verbose="1")).json() == {"result": "OK", "matched": 1, "queued": 0, "dropped": 1}
+        verdict = (await service.publish(verbose="1")).json()
+        assert verdict == {"result": "OK", "matched": 1, "queued": 0, "dropped": 1, "dropped_by": {"overflow": 1}}
+
+
+async def test_verdict_tells_of_a_message_that_is_too_large_for_one_of_two(service: Service) -> None:
+    async with (
+        service.connect(client_id="c", username="acme/bob", maximum_packet_size=30) as small,
+        service.connect(client_id="d", username="acme/bob") as large,
+    ):
+        await small.subscribe("a/b")
+        await large.subscribe("a/b")
+        verdict = (await service.publish(b"x" * 100, verbose="1")).json()
+        assert verdict == {"result": "OK", "matched": 2, "queued": 1, "dropped": 1, "dropped_by": {"too_large": 1}}
 
 
 # Requests that are refused: nothing is published.

@@ -34,7 +34,7 @@ async def test_message_is_published_with_all_that_was_given(service: Service) ->
         await client.subscribe("a/+", qos=2)
         message = {"topic": "a/ü", "payload_base64": "AP8=", "qos": 1, "expiry_seconds": 100}
         response = await service.http.post(f"{ACME}/publish", json=message)
-        assert response.json() == {"matched": 1, "queued": 1, "dropped": 0, "retained": False}
+        assert response.json() == {"matched": 1, "queued": 1, "dropped": 0, "dropped_by": {}, "retained": False}
         received = await client.receive_message()
         assert (received.topic, received.payload, received.qos) == ("a/ü", b"\x00\xff", 1)
         assert received.message_expiry_interval in (99, 100)
@@ -101,7 +101,7 @@ async def test_batch_arrives_whole_and_in_order(service: Service) -> None:
     async with service.connect(client_id="c", username="acme/bob") as client:
         await client.subscribe("a", qos=0)
         response = await batch(service, *[{"topic": "a", "payload": str(number)} for number in range(1200)], "")
-        assert response.json() == {"messages": 1200, "matched": 1200, "queued": 1200, "dropped": 0}
+        assert response.json() == {"messages": 1200, "matched": 1200, "queued": 1200, "dropped": 0, "dropped_by": {}}
         for number in range(1200):
             assert (await client.receive_message()).payload == str(number).encode()
 

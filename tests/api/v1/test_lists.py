@@ -1,6 +1,7 @@
 """Lists and looks: tenants, sessions, connections, subscriptions, retained messages, explanations."""
 
 import base64
+import time
 from typing import Any
 
 import httpx
@@ -142,10 +143,22 @@ async def test_explanation_tells_filters_rights_and_the_state_of_a_session(servi
         assert (matches["a/+"]["sessions"], matches["a/+"]["granted_qos"]) == (2, 1)
         assert (matches["a/b"]["shared_groups"], matches["a/b"]["granted_qos"]) == (1, None)
         assert found["rights"] == {"has_rules": True, "publish_qos": None, "publish_retain": False, "subscribe_qos": 2}
-        assert found["session"] == {"is_online": True, "waiting": 0, "inflight": 0, "dropped": 0}
+        drops = {"dropped": 0, "last_drop_reason": None, "last_dropped_at_ms": None}
+        assert found["session"] == {"is_online": True, "waiting": 0, "inflight": 0, **drops}
         assert found["is_retained"] is False
         nobody = await get(service, f"{ACME}/explain", topic="a/b")
         assert (nobody["session"], nobody["rights"]) == (None, None)
+
+
+async def test_explanation_tells_of_the_last_message_that_was_dropped(service: Service) -> None:
+    async with service.connect(client_id="c", username="acme/bob", maximum_packet_size=30) as client:
+        await client.subscribe("a")
+        before_ms = time.time_ns() // 1_000_000 - 1
+        await service.publish(b"x" * 100, topic="a")
+        explained = await get(service, f"{ACME}/explain", topic="a", user_id="bob", client_id="c")
+        for told in (explained["session"], await get(service, f"{ACME}/sessions/bob/c")):
+            assert (told["dropped"], told["last_drop_reason"]) == (1, "too_large")
+            assert before_ms <= told["last_dropped_at_ms"] <= time.time_ns() // 1_000_000 + 1
 
 
 async def test_tenants_are_listed_with_what_they_have(service: Service) -> None:
