@@ -521,7 +521,7 @@ class Broker:
     async def _let_in(self, name: str, listener_id: int) -> None:
         """Let in connections to a listener, and hand them to the shards."""
 
-        async def hand_over(arrived: Arrived) -> None:
+        def hand_over(arrived: Arrived) -> None:
             tls, approach = arrived.tls, arrived.approach
             tenant_id = self._tenancy.tenant_of(self.config.listeners[name], approach)
             ticket = self.arrivals.add(Arrival(tenant_id, approach.certificate, approach.certificate_name))
@@ -540,7 +540,10 @@ class Broker:
                 )
 
             try:
-                await _insist(adopt if tls is None else partial(tls.lend, adopt))
+                if tls is None:
+                    adopt()
+                else:
+                    tls.lend(adopt)
             except BaseException:
                 self.arrivals.close(ticket)
                 raise

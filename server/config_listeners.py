@@ -77,7 +77,9 @@ class TlsSection(Section):
     client_crl_files: Chain = Field(default=(), description="PEM: revocation lists of these authorities, one per file")
     tls_version_minimum: TlsVersion = Field(default="1.2", description="oldest version of TLS, 1.2 or 1.3")
     ciphers: str = Field(default="", description="of TLS 1.2, as OpenSSL writes them; empty = its choice")
-    ciphersuites: str = Field(default="", description="of TLS 1.3, as OpenSSL writes them; empty = its choice")
+    ciphersuites: str = Field(
+        default="", description="of TLS 1.3, as OpenSSL writes them; empty = AES-128, AES-256, ChaCha20"
+    )
     groups: str = Field(
         default="",
         description="for the agreement on keys, as `X25519:P-256`, as OpenSSL writes them; empty = its choice",

@@ -2,9 +2,10 @@
 
                 nursery of open_broker
                          |
-               serve_entrance (one per listener that needs it)
-                 |-- _let_in   header, handshake, request and answer, then the descriptor goes to a shard
-                 |-- _let_in   ...    at most handshakes_limit of them
+               serve (one per listener that needs it)
+                 |-- Handshakes.run   all handshakes of TLS, unless a header comes first
+                 |-- _guard   header, handshake, request and answer, then the descriptor goes to a shard
+                 |-- _guard   ...    at most handshakes_limit of them
 
 Connections of plain MQTT are accepted by the shards themselves. Whatever goes wrong on the way in closes that
 connection, is logged and counted, and reaches nobody else.
@@ -12,12 +13,15 @@ connection, is logged and counted, and reaches nobody else.
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
 import trio
+
+from rookery.core.engine import EngineBusy
 
 from .address import Address
 from .auth.penalties import host_of
@@ -26,9 +30,11 @@ from .log import get_logger
 from .proxy_protocol import SIZE_MAXIMUM, BadProxyHeader, Proxied, header_size, parse_header
 from .tenancy import Approach, tenant_of_path
 from .tls.contexts import TlsContexts
+from .tls.handshakes import Handshakes
 from .tls.stream import HandshakeFailed, TlsStream, shake_hands
 from .upgrades import UpgradeFailed, upgrade
 
+BUSY_S = 0.001  # a full command queue is drained by the next turn of its shard, within a millisecond
 ACCEPT_PAUSE_S = 0.1  # after accept failed for want of descriptors or memory: trying on would only spin
 LINGER_S = 1.0  # for a client that was turned away to read why: closing at once could take the alert from it
 
@@ -56,8 +62,12 @@ class Arrived:
     network: int = 0
 
 
-# Gives a connection to a shard, which owns its descriptor and its SSL object from then on; else raises.
-HandOver = Callable[[Arrived], Awaitable[None]]
+# Gives a connection to a shard, which owns its descriptor and its SSL object from then on; else raises. EngineBusy: it
+# may be tried again.
+HandOver = Callable[[Arrived], None]
+
+# What a connection brings that has its handshake behind it.
+Greeted = TlsStream | Exception
 
 
 class Gate(Protocol):
@@ -115,6 +125,9 @@ class Entrance:
         self._gate = gate
         self._listener_id = listener_id
         self.in_work_count = 0  # handshakes and upgrades
+        self._handshakes: Handshakes | None = None
+        if contexts is not None and not section.proxy_protocol:
+            self._handshakes = Handshakes(section.handshake_timeout_s)
 
     async def serve(self, hand_over: HandOver) -> None:
         """Accept connections and let them in until cancelled.
@@ -123,6 +136,8 @@ class Entrance:
         """
         accepting = trio.socket.from_stdlib_socket(self._listener)
         async with trio.open_nursery() as nursery:
+            if self._handshakes is not None:
+                nursery.start_soon(self._handshakes.run)
             while True:
                 try:
                     connection, address = await accepting.accept()
@@ -145,7 +160,14 @@ class Entrance:
                         connection.close()
                         continue
                 self.in_work_count += 1
-                nursery.start_soon(self._guard, visitor, hand_over)
+                if self._handshakes is None or self._contexts is None:
+                    nursery.start_soon(self._guard, visitor, hand_over)
+                else:
+                    is_over = partial(self._go_on, visitor, hand_over, nursery)
+                    try:
+                        self._handshakes.begin(connection, self._contexts.default, is_over)
+                    except Exception as error:
+                        is_over(error)
 
     def _enter(self, visitor: _Visitor) -> None:
         reason, visitor.network = self._gate.enter(self._listener_id, host_of(visitor.peer).partition("%")[0])
@@ -153,11 +175,30 @@ class Entrance:
             raise _GateClosed
         visitor.is_counted = True
 
-    async def _guard(self, visitor: _Visitor, hand_over: HandOver) -> None:
+    def _go_on(self, visitor: _Visitor, hand_over: HandOver, nursery: trio.Nursery, greeted: Greeted) -> None:
+        """Its handshake is over: most connections are a shard's at once, and the others get a task."""
+        if isinstance(greeted, TlsStream) and not self._section.is_websocket:
+            try:
+                hand_over(_arrived(visitor, greeted))
+            except EngineBusy:
+                pass
+            except Exception:
+                self._break(visitor)
+                self._let_go(visitor)
+                return
+            else:
+                visitor.is_counted = False
+                visitor.connection.detach()
+                self.counts.admitted += 1
+                self._let_go(visitor)
+                return
+        nursery.start_soon(self._guard, visitor, hand_over, greeted)
+
+    async def _guard(self, visitor: _Visitor, hand_over: HandOver, greeted: Greeted | None = None) -> None:
         """The one place where what goes wrong in one connection ends."""
         try:
             with trio.fail_after(self._section.handshake_timeout_s):
-                await self._let_in(visitor, hand_over)
+                await self._let_in(visitor, hand_over, greeted)
             self.counts.admitted += 1
         except _GateClosed:
             pass  # The gate has counted it, and tells the log of all of them together.
@@ -172,19 +213,27 @@ class Entrance:
             reason = "too slow" if isinstance(error, trio.TooSlowError) else str(error)
             self._fail(visitor, _event_of(self._section), reason)
         except Exception:
-            self.counts.failed += 1
-            _log.exception("entrance_broken", listener=self._name, peer=visitor.peer)
+            self._break(visitor)
         finally:
-            self.in_work_count -= 1
-            visitor.connection.close()
-            if visitor.is_counted:
-                self._gate.leave(self._listener_id, visitor.network)
+            self._let_go(visitor)
+
+    def _break(self, visitor: _Visitor) -> None:
+        self.counts.failed += 1
+        _log.exception("entrance_broken", listener=self._name, peer=visitor.peer)
+
+    def _let_go(self, visitor: _Visitor) -> None:
+        self.in_work_count -= 1
+        visitor.connection.close()
+        if visitor.is_counted:
+            self._gate.leave(self._listener_id, visitor.network)
 
     def _fail(self, visitor: _Visitor, event: str, reason: str) -> None:
         self.counts.failed += 1
         _log.info(event, listener=self._name, peer=visitor.peer, reason=reason)
 
-    async def _let_in(self, visitor: _Visitor, hand_over: HandOver) -> None:
+    async def _let_in(self, visitor: _Visitor, hand_over: HandOver, greeted: Greeted | None) -> None:
+        if isinstance(greeted, Exception):
+            raise greeted
         section, connection = self._section, visitor.connection
         proxied = _NOT_PROXIED
         if section.proxy_protocol:
@@ -192,7 +241,9 @@ class Entrance:
             proxied = await _read_proxy_header(connection)
             visitor.peer = proxied.peer or visitor.peer
             self._enter(visitor)
-        tls = None if self._contexts is None else await shake_hands(connection, self._contexts.default)
+        tls = greeted
+        if tls is None and self._contexts is not None:
+            tls = await shake_hands(connection, self._contexts.default)
         path, early = "", b""
         if section.is_websocket:
             try:
@@ -201,22 +252,13 @@ class Entrance:
                 if tls is not None:
                     tls.end()
                 raise
-        arrived = Arrived(
-            connection.fileno(),
-            tls,
-            section.is_websocket,
-            early,
-            Approach(
-                server_name=proxied.server_name if tls is None else tls.server_name,
-                path=path,
-                certificate=proxied.certificate if tls is None else tls.certificate,
-                certificate_name=proxied.certificate_name if tls is None else None,
-            ),
-            proxied.peer,
-            visitor.is_counted,
-            visitor.network,
-        )
-        await hand_over(arrived)
+        arrived = _arrived(visitor, tls, proxied, is_websocket=section.is_websocket, path=path, early=early)
+        while True:
+            try:
+                hand_over(arrived)
+                break
+            except EngineBusy:
+                await trio.sleep(BUSY_S)
         visitor.is_counted = False
         connection.detach()
 
@@ -233,6 +275,25 @@ class Entrance:
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         if not any((mapped or address) in network for network in self._section.proxy_trusted):
             raise BadProxyHeader(f"{host} is no trusted proxy")
+
+
+def _arrived(
+    visitor: _Visitor,
+    tls: TlsStream | None,
+    proxied: Proxied = _NOT_PROXIED,
+    *,
+    is_websocket: bool = False,
+    path: str = "",
+    early: bytes = b"",
+) -> Arrived:
+    approach = Approach(
+        server_name=proxied.server_name if tls is None else tls.server_name,
+        path=path,
+        certificate=proxied.certificate if tls is None else tls.certificate,
+        certificate_name=proxied.certificate_name if tls is None else None,
+    )
+    descriptor = visitor.connection.fileno()
+    return Arrived(descriptor, tls, is_websocket, early, approach, proxied.peer, visitor.is_counted, visitor.network)
 
 
 def _event_of(section: ListenerSection) -> str:

@@ -12,6 +12,7 @@ it when nobody refers to it any more: a handshake that fails, is too slow, or is
 
 import datetime
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -19,6 +20,10 @@ from OpenSSL import SSL
 
 from .contexts import NoCommonProtocol, explain, server_name_of
 from .openssl import address_of, disown, verification_complaint, was_resumed
+
+
+class HasDescriptor(Protocol):
+    def fileno(self) -> int: ...
 
 
 class HandshakeFailed(Exception):
@@ -74,31 +79,45 @@ class TlsStream:
             return  # The end of the socket has to do.
 
 
-async def shake_hands(socket: trio.socket.SocketType, context: SSL.Context) -> TlsStream:
-    """The connection on socket after its handshake; the socket stays the caller's. Raises HandshakeFailed.
-
-    One handshake costs this thread some 0.3 ms of OpenSSL's work with keys of P-256, which lets go of the GIL; shards
-    never wait for it.
-    """
+def begin_handshake(socket: HasDescriptor, context: SSL.Context) -> SSL.Connection:
+    """For advance_handshake."""
     connection = SSL.Connection(context, socket)  # type: ignore[arg-type]  # It asks for the descriptor only.
     connection.set_accept_state()
-    while True:
-        try:
-            connection.do_handshake()
-            break
-        except SSL.WantReadError:
-            await trio.lowlevel.wait_readable(socket)
-        except SSL.WantWriteError:
-            await trio.lowlevel.wait_writable(socket)
-        except (SSL.ZeroReturnError, SSL.SysCallError) as error:
-            raise HandshakeFailed("the client left during the handshake") from error
-        except NoCommonProtocol as error:
-            raise HandshakeFailed(f"the client offers {error} by ALPN, and not MQTT") from error
-        except SSL.Error as error:
-            complaint = verification_complaint(connection)
-            raise HandshakeFailed(f"{explain(error)}: {complaint}" if complaint else explain(error)) from error
+    return connection
+
+
+def advance_handshake(connection: SSL.Connection, socket: trio.socket.SocketType) -> TlsStream:
+    """Do what can be done now: the connection when the handshake is over.
+
+    Raises SSL.WantReadError or SSL.WantWriteError when it waits for the client, HandshakeFailed when it will not be.
+    A whole handshake costs this thread some 0.2 ms of OpenSSL's work with keys of P-256, which lets go of the GIL;
+    shards never wait for it.
+    """
+    try:
+        connection.do_handshake()
+    except (SSL.WantReadError, SSL.WantWriteError):
+        raise
+    except (SSL.ZeroReturnError, SSL.SysCallError) as error:
+        raise HandshakeFailed("the client left during the handshake") from error
+    except NoCommonProtocol as error:
+        raise HandshakeFailed(f"the client offers {error} by ALPN, and not MQTT") from error
+    except SSL.Error as error:
+        complaint = verification_complaint(connection)
+        raise HandshakeFailed(f"{explain(error)}: {complaint}" if complaint else explain(error)) from error
     certificate = connection.get_peer_certificate(as_cryptography=True) if was_resumed(connection) else None
     if certificate is not None and certificate.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
         # OpenSSL verifies no certificate when it resumes a session.
         raise HandshakeFailed("the certificate of the resumed session has expired")
     return TlsStream(connection, socket)
+
+
+async def shake_hands(socket: trio.socket.SocketType, context: SSL.Context) -> TlsStream:
+    """The connection on socket after its handshake; the socket stays the caller's. Raises HandshakeFailed."""
+    connection = begin_handshake(socket, context)
+    while True:
+        try:
+            return advance_handshake(connection, socket)
+        except SSL.WantReadError:
+            await trio.lowlevel.wait_readable(socket)
+        except SSL.WantWriteError:
+            await trio.lowlevel.wait_writable(socket)

@@ -148,6 +148,13 @@ def test_keys_are_updated_when_the_client_asks(broker: BrokerProcess, tls: Tls) 
         _hear_oneself(process, "after")
 
 
+def test_client_that_likes_chacha20_best_gets_it(broker: BrokerProcess, tls: Tls) -> None:
+    liked = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+    with _s_client(broker.addresses["secure"], tls, "-tls1_3", "-ciphersuites", liked) as process:
+        process.stdout.expect("Cipher is TLS_CHACHA20_POLY1305_SHA256")
+        _hear_oneself(process, "heard")
+
+
 def test_renegotiation_is_refused(broker: BrokerProcess, tls: Tls) -> None:
     with _s_client(broker.addresses["secure"], tls, "-tls1_2") as process:
         _hear_oneself(process, "before")

@@ -135,6 +135,14 @@ async def test_ciphersuites_of_tls_1_3_are_those_of_the_listener(authority: Auth
         assert stream.cipher()[0] == "TLS_CHACHA20_POLY1305_SHA256"
 
 
+async def test_server_prefers_the_cipher_of_less_work(authority: Authority, secure: Section) -> None:
+    async with (
+        broker_with(listeners={"secure": secure}) as broker,
+        open_tls(broker.addresses["secure"], client_context(authority, version=ssl.TLSVersion.TLSv1_3)) as stream,
+    ):
+        assert stream.cipher()[0] == "TLS_AES_128_GCM_SHA256"
+
+
 async def test_groups_are_those_of_the_listener(authority: Authority, secure: Section, failures: Failures) -> None:
     async with broker_with(listeners={"secure": secure | {"groups": "P-384"}}) as broker:
         context = client_context(authority)
@@ -320,6 +328,32 @@ async def test_handshake_that_never_ends_is_cut(secure: Section, failures: Failu
         assert await _converse(broker, sent) == b""
         await count_one_failure(broker)
     assert failures.reasons == ["too slow"]
+
+
+async def test_handshakes_under_way_end_with_the_broker(secure: Section) -> None:
+    async with broker_with(listeners={"secure": secure}) as broker:
+        stream = await trio.open_tcp_stream("127.0.0.1", broker.addresses["secure"].port)
+        await eventually(lambda: broker.entrances["secure"].in_work_count == 1)
+    async with stream:
+        with trio.fail_after(DEADLINE_S):
+            assert await stream.receive_some() == b""
+
+
+async def test_each_of_many_handshakes_ends_as_it_must(authority: Authority, secure: Section) -> None:
+    async with broker_with(listeners={"secure": secure}) as broker:
+        address = broker.addresses["secure"]
+
+        async def connect(number: int) -> None:
+            async with tls.connect(address, client_context(authority), client_id=f"c{number}") as client:
+                await client.publish("a", b"x", qos=1)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(connect, number)
+                nursery.start_soon(_converse, broker, MQTT_CONNECT)
+        await eventually(lambda: broker.entrances["secure"].in_work_count == 0)
+        counts = broker.entrances["secure"].counts
+        assert (counts.admitted, counts.failed, counts.turned_away) == (30, 30, 0)
 
 
 async def test_client_that_leaves_during_the_handshake_is_counted(secure: Section, failures: Failures) -> None:
