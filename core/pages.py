@@ -156,6 +156,9 @@ class Verdicts(NamedTuple):
     publish_qos: int | None  # the highest that it may publish with; None = denied
     publish_retain: bool
     subscribe_qos: int | None  # the highest that is granted; None = denied
+    publish_rule: int | None  # place of the rule that decided; None = none did, and the default holds
+    subscribe_rule: int | None
+    rules_identity: int  # Permissions.identity of these rules
 
 
 class Page(NamedTuple):

@@ -166,6 +166,7 @@ class Broker:
         self.bans = PersistentBans(store.bans)
         self.users = Accounts(store.users, opened.verifier)
         self._reloadables: dict[str, Reloadable] = {"bans": self.bans, **opened.reloadables}
+        self.permissions = permissions  # the rules of everybody whose authenticator gave none; None = there are none
         if permissions is not None:
             permissions.attach(engine)
             self._reloadables["permissions"] = permissions

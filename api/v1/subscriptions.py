@@ -1,14 +1,15 @@
 """Subscriptions of a tenant, and who gets what is published to a topic, and why."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from quart import Blueprint, Response, jsonify
 from quart_schema import document_querystring, document_response, tag_blueprint
 
 from rookery.api.rights import Right, Scope, needs
-from rookery.core.pages import SubscriptionState
+from rookery.core.pages import SubscriptionState, Verdicts
+from rookery.core.permissions.rule import Action, Effect
 from rookery.server.broker import Broker
 from rookery.server.inventory import Listing
 
@@ -62,6 +63,19 @@ class Match(Model):
     granted_qos: int | None = Field(description="of the session that was asked about; null = it does not subscribe")
 
 
+class DecidingRule(Model):
+    """The rule that decided. What it says is not known of rules that came with the client, as those of a token."""
+
+    source: Literal["file", "database", "client"]
+    place: int = Field(description="in the list of all rules that the session has, from 0")
+    effect: Effect | None
+    actions: list[Action] | None
+    topic_filter: str | None
+    tenant_id: str | None = Field(description="that it is for alone; null = for all")
+    user_id: str | None
+    client_id: str | None
+
+
 class Rights(Model):
     """What the permission rules of the session say about the topic."""
 
@@ -69,6 +83,8 @@ class Rights(Model):
     publish_qos: int | None = Field(description="the highest that it may publish with; null = denied")
     publish_retain: bool
     subscribe_qos: int | None = Field(description="the highest that is granted; null = denied")
+    publish_rule: DecidingRule | None = Field(description="null = none decided, and the default holds")
+    subscribe_rule: DecidingRule | None
 
 
 class ExplainedSession(Model):
@@ -152,11 +168,36 @@ def create_subscriptions(broker: Broker) -> Blueprint:
                 "is_retained": bool(kept.rows),
                 "matches": matches,
                 "session": described,
-                "rights": None if found.verdicts is None else found.verdicts._asdict(),
+                "rights": None if found.verdicts is None else describe_rights(broker, found.verdicts),
             }
         )
 
     return resource
+
+
+def describe_rights(broker: Broker, verdicts: Verdicts) -> Mapping[str, Any]:
+    """What rules say, as JSON."""
+    described = verdicts._asdict()
+    identity = described.pop("rules_identity")
+    for name in ("publish_rule", "subscribe_rule"):
+        place = described[name]
+        described[name] = None if place is None else _describe_rule(broker, identity, place)
+    return described
+
+
+def _describe_rule(broker: Broker, identity: int, place: int) -> Mapping[str, Any]:
+    found = broker.permissions.find(identity, place) if broker.permissions is not None else None
+    source, rule = found or ("client", None)
+    return {
+        "source": source,
+        "place": place,
+        "effect": rule and rule.effect,
+        "actions": rule and sorted(rule.actions),
+        "topic_filter": rule and rule.topic_filter,
+        "tenant_id": rule and rule.tenant_id,
+        "user_id": rule and rule.user_id,
+        "client_id": rule and rule.client_id,
+    }
 
 
 def describe_subscriptions(found: Listing[SubscriptionState]) -> Mapping[str, Any]:

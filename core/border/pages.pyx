@@ -6,7 +6,10 @@ from libc.string cimport memcpy
 from rookery.core.permissions.rule_set cimport VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN
 from rookery.core.sessions.inflight cimport PUBACK_DUE, PUBREC_DUE
 from rookery.core.sessions.state cimport HAS_SUBSCRIPTION_ID, NO_LOCAL, RETAIN_AS_PUBLISHED
-from rookery.core.shards.pages cimport PAGE_IS_FOUND, PAGE_KIND, PAGE_NEXT, PAGE_ROW_COUNT
+from rookery.core.shards.pages cimport (
+    PAGE_HAS_RULES, PAGE_IS_FOUND, PAGE_KIND, PAGE_MAY_PUBLISH, PAGE_MAY_SUBSCRIBE, PAGE_NEXT, PAGE_PUBLISH_RULE,
+    PAGE_ROW_COUNT, PAGE_RULES, PAGE_SUBSCRIBE_RULE,
+)
 from rookery.core.shards.queues cimport event_string
 from rookery.core.shards.state cimport (
     COMMAND_LIST_INBOX, COMMAND_LIST_INFLIGHT, COMMAND_LIST_MATCHES, COMMAND_LIST_RETAINED, COMMAND_LIST_SESSIONS,
@@ -135,16 +138,19 @@ cdef object _row(uint64_t kind, const uint8_t **at):
     return _tenant_figures(at)
 
 
-cdef object _verdicts(uint64_t packed):
-    cdef uint64_t publish = packed & 0xFF
-    cdef uint64_t subscribe = packed >> 8 & 0xFF
-    if not packed:
-        return None
+cdef object _verdicts(const uint64_t *numbers):
+    cdef uint64_t publish = numbers[PAGE_MAY_PUBLISH]
+    cdef uint64_t subscribe = numbers[PAGE_MAY_SUBSCRIBE]
+    if not (numbers[PAGE_HAS_RULES] or publish):
+        return None  # There is no such session on this shard.
     return Verdicts(
-        bool(packed >> 16),
+        bool(numbers[PAGE_HAS_RULES]),
         publish & VERDICT_QOS if publish & VERDICT_ALLOWED else None,
         bool(publish & VERDICT_ALLOWED and publish & VERDICT_RETAIN),
         subscribe & VERDICT_QOS if subscribe & VERDICT_ALLOWED else None,
+        numbers[PAGE_PUBLISH_RULE] - 1 if numbers[PAGE_PUBLISH_RULE] else None,
+        numbers[PAGE_SUBSCRIBE_RULE] - 1 if numbers[PAGE_SUBSCRIBE_RULE] else None,
+        numbers[PAGE_RULES],
     )
 
 
@@ -157,5 +163,5 @@ cdef object decode_page(const Event *event):
     rows = tuple([_row(kind, &at) for _ in range(event.numbers[PAGE_ROW_COUNT])])
     is_found = bool(event.numbers[PAGE_IS_FOUND])
     if kind == COMMAND_LIST_MATCHES:
-        return Page(rows, 0, b"", is_found, _verdicts(following))
+        return Page(rows, 0, b"", is_found, _verdicts(event.numbers))
     return Page(rows, following, (<const char *> place.data)[:place.size], is_found)

@@ -118,6 +118,9 @@ cdef bint rule_set_is_replaced(RuleSet *rules) noexcept nogil
 # a topic filter 15 ns per rule for identity.
 cdef uint8_t rule_set_check(
     const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text) noexcept nogil
+# The same, and the place in the list of the rule that decided; NO_RULE when it was the set's default.
+cdef uint8_t rule_set_decide(
+    const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text, uint32_t *place) noexcept nogil
 
 
 cdef class Permissions:

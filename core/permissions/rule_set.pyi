@@ -32,6 +32,10 @@ class Permissions:
     @property
     def memory_bytes(self) -> int: ...
     @property
+    def identity(self) -> int:
+        """What Verdicts.rules_identity tells of the rules of a session; another's when these are gone."""
+
+    @property
     def is_replaced(self) -> bool: ...
     def replace_by(self, successor: Permissions) -> None: ...
     def check(

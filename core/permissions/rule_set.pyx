@@ -209,6 +209,13 @@ cdef inline uint32_t _find_groups(
 cdef uint8_t rule_set_check(
     const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text
 ) noexcept nogil:
+    cdef uint32_t place
+    return rule_set_decide(rules, action, identity, text, &place)
+
+
+cdef uint8_t rule_set_decide(
+    const RuleSet *rules, RuleAction action, const Identity *identity, Bytes text, uint32_t *place
+) noexcept nogil:
     cdef const RuleGroup *groups[SELECT_ALL + 1]
     cdef const CompiledRule *next_rules[SELECT_ALL + 1]
     cdef const CompiledRule *ends[SELECT_ALL + 1]
@@ -221,7 +228,9 @@ cdef uint8_t rule_set_check(
     if action == ACTION_PUBLISH:
         for index in range(count):
             order = rule_tree_search(&rules.tree, rules.text, groups[index].root, identity, text, order)
+        place[0] = order
         return rules.default_verdict if order == NO_RULE else rules.verdicts[order]
+    place[0] = NO_RULE
     for index in range(count):
         next_rules[index] = &rules.rules[groups[index].first_rule]
         ends[index] = next_rules[index] + groups[index].rule_count
@@ -242,10 +251,12 @@ cdef uint8_t rule_set_check(
         if relation == _APART:
             continue
         if rule.verdict == VERDICT_DENIED:
+            place[0] = rule.order
             return VERDICT_DENIED
         if rule.verdict & VERDICT_QOS < qos:
             qos = rule.verdict & VERDICT_QOS
         if relation == _COVERS:
+            place[0] = rule.order
             return (rule.verdict & ~VERDICT_QOS) | qos
     if action == ACTION_UNSUBSCRIBE:
         return VERDICT_ALLOWED
@@ -441,6 +452,10 @@ cdef class Permissions:
     @property
     def is_replaced(self):
         return rule_set_is_replaced(self.compiled)
+
+    @property
+    def identity(self):
+        return <size_t> self.compiled
 
     def replace_by(self, Permissions successor not None):
         """For Engine.replace_permissions."""

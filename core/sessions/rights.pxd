@@ -16,6 +16,9 @@ from rookery.core.structures.bytes cimport Bytes
 cdef uint8_t session_may_publish(Session *session, Bytes topic, bint is_recent) noexcept nogil
 # The Verdict about subscribing to, or unsubscribing from, a topic filter without its share prefix.
 cdef uint8_t session_may(const Session *session, RuleAction action, Bytes topic_filter) noexcept nogil
+# The same, and the place of the rule that decided, or NO_RULE.
+cdef uint8_t session_decide(
+    const Session *session, RuleAction action, Bytes topic_filter, uint32_t *place) noexcept nogil
 # May the message, as published, be sent? Needs no rules.
 cdef bint session_may_send(const Session *session, Bytes topic, uint8_t qos, uint8_t retain) noexcept nogil
 cdef void session_identity(const Session *session, Identity *out) noexcept nogil

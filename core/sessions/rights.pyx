@@ -5,8 +5,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from rookery.core.permissions.placeholders cimport CLIENT_NAME, TENANT_NAME, USER_NAME, Identity, inspect_names
 from rookery.core.permissions.rule_set cimport (
     ACTION_PUBLISH, ACTION_SUBSCRIBE, VERDICT_ALLOWED, VERDICT_QOS, VERDICT_RETAIN, RuleAction, RuleSet,
-    rule_set_check, rule_set_release,
+    rule_set_check, rule_set_decide, rule_set_release,
 )
+from rookery.core.permissions.rule_tree cimport NO_RULE
 from rookery.core.sessions.drops cimport DROP_NOT_AUTHORIZED, drop_kept
 from rookery.core.sessions.inbox cimport Delivery, inbox_at, inbox_drop
 from rookery.core.sessions.inflight cimport (
@@ -48,6 +49,17 @@ cdef uint8_t session_may(const Session *session, RuleAction action, Bytes topic_
         return VERDICT_ALLOWED | VERDICT_RETAIN | 2
     session_identity(session, &identity)
     return rule_set_check(session.rules, action, &identity, topic_filter)
+
+
+cdef uint8_t session_decide(
+    const Session *session, RuleAction action, Bytes topic_filter, uint32_t *place
+) noexcept nogil:
+    cdef Identity identity
+    place[0] = NO_RULE
+    if session.rules == NULL:
+        return VERDICT_ALLOWED | VERDICT_RETAIN | 2
+    session_identity(session, &identity)
+    return rule_set_decide(session.rules, action, &identity, topic_filter, place)
 
 
 cdef bint session_may_send(const Session *session, Bytes topic, uint8_t qos, uint8_t retain) noexcept nogil:

@@ -44,6 +44,14 @@ cdef enum:                     # numbers of EVENT_PAGE
     PAGE_ROW_COUNT = 1
     PAGE_NEXT = 2              # the cursor of the next page where it is a number; 0 = this is the last
     PAGE_IS_FOUND = 3          # tenant, and session where one is named
+    # Of COMMAND_LIST_MATCHES; 0 without a session. The Verdict about publishing, that about subscribing, in front of
+    # both whether there are rules; 1 + the places of the rules that decided, 0 = none; which RuleSet it was.
+    PAGE_HAS_RULES = 4
+    PAGE_MAY_PUBLISH = 5
+    PAGE_MAY_SUBSCRIBE = 6
+    PAGE_PUBLISH_RULE = 7
+    PAGE_SUBSCRIBE_RULE = 8
+    PAGE_RULES = 9
 
 # Command.number: the cursor where it is a number. Command.listener_id: rows at most. Command.descriptor: bytes of a
 # payload at most.

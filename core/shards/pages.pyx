@@ -5,11 +5,12 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from rookery.core.permissions.rule_set cimport ACTION_PUBLISH, ACTION_SUBSCRIBE
+from rookery.core.permissions.rule_tree cimport NO_RULE
 from rookery.core.sessions.inbox cimport Delivery, inbox_at
 from rookery.core.sessions.inflight cimport InflightSlot
 from rookery.core.sessions.message cimport NEVER, Message, message_payload, message_topic
 from rookery.core.sessions.retain cimport Retained
-from rookery.core.sessions.rights cimport session_may
+from rookery.core.sessions.rights cimport session_decide
 from rookery.core.sessions.routes cimport route_at, routes_of
 from rookery.core.sessions.session cimport session_find
 from rookery.core.sessions.state cimport (
@@ -47,10 +48,22 @@ cdef struct SessionPlace:       # where a list of sessions goes on
 cdef struct Page:
     Rows rows
     uint32_t limit              # rows at most
+    const Session *asked        # whose rights are told, too; NULL = nobody's
 
 
 cdef inline bint _is_full(const Page *page) noexcept nogil:
     return page.rows.count >= page.limit or page.rows.size >= PAGE_BYTES or page.rows.has_failed
+
+
+cdef void _put_verdicts(const Session *session, Bytes topic, uint64_t *numbers) noexcept nogil:
+    """What the session's rules say about the topic, into the numbers of an EVENT_PAGE."""
+    cdef uint32_t place
+    numbers[PAGE_HAS_RULES] = session.rules != NULL
+    numbers[PAGE_MAY_PUBLISH] = session_decide(session, ACTION_PUBLISH, topic, &place)
+    numbers[PAGE_PUBLISH_RULE] = 0 if place == NO_RULE else 1 + <uint64_t> place
+    numbers[PAGE_MAY_SUBSCRIBE] = session_decide(session, ACTION_SUBSCRIBE, topic, &place)
+    numbers[PAGE_SUBSCRIBE_RULE] = 0 if place == NO_RULE else 1 + <uint64_t> place
+    numbers[PAGE_RULES] = <uint64_t> <size_t> session.rules
 
 
 cdef void _answer(
@@ -68,6 +81,8 @@ cdef void _answer(
         event.numbers[PAGE_ROW_COUNT] = page.rows.count
         event.numbers[PAGE_NEXT] = following
         event.numbers[PAGE_IS_FOUND] = is_found
+        if page.asked != NULL:
+            _put_verdicts(page.asked, command_string(command, PAGE_TOPIC), event.numbers)
         event_put(shard, event)
     rows_free(&page.rows)
 
@@ -407,18 +422,6 @@ cdef void _list_matches(Shard *shard, Tenant *tenant, const Command *command, Pa
     free(found.ids)
 
 
-cdef uint64_t _verdicts(Shard *shard, Tenant *tenant, const Command *command) noexcept nogil:
-    """What the session's rules say: the Verdict about publishing, that about subscribing above it, and has rules."""
-    cdef Bytes topic = command_string(command, PAGE_TOPIC)
-    cdef Session *session = _session_of(shard, tenant, command)
-    if session == NULL:
-        return 0
-    return (
-        session_may(session, ACTION_PUBLISH, topic)
-        | <uint64_t> session_may(session, ACTION_SUBSCRIBE, topic) << 8
-        | <uint64_t> (session.rules != NULL) << 16)
-
-
 cdef void page_tell(Shard *shard, Command *command) noexcept nogil:
     cdef uint8_t buffer[65536]
     cdef Tenant *tenant = NULL
@@ -447,7 +450,7 @@ cdef void page_tell(Shard *shard, Command *command) noexcept nogil:
         place = _list_retained(shard, tenant, command, &page, buffer, sizeof(buffer))
     elif command.kind == COMMAND_LIST_MATCHES:
         _list_matches(shard, tenant, command, &page)
-        following = _verdicts(shard, tenant, command) if is_found else 0
+        page.asked = _session_of(shard, tenant, command)
     elif not command.flag & PAGE_ONE_SESSION:
         if _list_sessions(shard, tenant, command, &page, &session_place):
             place.data = <const uint8_t *> &session_place

@@ -74,6 +74,16 @@ class RulePermissions:
         """The rules of everybody whose authenticator gave none."""
         return self._permissions
 
+    def find(self, identity: int, place: int) -> tuple[str, Rule] | None:
+        """Where a rule is from, `file` or `database`, and the rule, by Verdicts of a session.
+
+        None: the session has rules of its own, or those of everybody have changed this moment.
+        """
+        permissions = self._permissions
+        if identity != permissions.identity or place >= len(permissions):
+            return None
+        return "file" if place < len(self._file_rules) else "database", permissions.rules[place]
+
     async def reload(self) -> dict[str, object]:
         """Read the file again and put it in force, also for clients that are connected.
 

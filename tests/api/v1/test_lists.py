@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from rookery.api.v1.subscriptions import describe_rights
+from rookery.core.pages import Verdicts
 from support.service import Service
 
 ACME = "/v1/tenants/acme"
@@ -142,12 +144,39 @@ async def test_explanation_tells_filters_rights_and_the_state_of_a_session(servi
         assert set(matches) == {"a/+", "a/b"}
         assert (matches["a/+"]["sessions"], matches["a/+"]["granted_qos"]) == (2, 1)
         assert (matches["a/b"]["shared_groups"], matches["a/b"]["granted_qos"]) == (1, None)
-        assert found["rights"] == {"has_rules": True, "publish_qos": None, "publish_retain": False, "subscribe_qos": 2}
+        decided = {"source": "database", "place": 0, "tenant_id": "acme", "client_id": None, **rule}
+        assert found["rights"] == {
+            "has_rules": True,
+            "publish_qos": None,
+            "publish_retain": False,
+            "subscribe_qos": 2,
+            "publish_rule": decided,
+            "subscribe_rule": None,
+        }
         drops = {"dropped": 0, "last_drop_reason": None, "last_dropped_at_ms": None}
         assert found["session"] == {"is_online": True, "waiting": 0, "inflight": 0, **drops}
         assert found["is_retained"] is False
         nobody = await get(service, f"{ACME}/explain", topic="a/b")
         assert (nobody["session"], nobody["rights"]) == (None, None)
+
+
+async def test_explanation_names_the_rule_that_decides_about_subscribing(service: Service) -> None:
+    for effect, topic_filter in (("allow", "a/b"), ("deny", "a/#")):
+        rule = {"effect": effect, "actions": ["subscribe"], "topic_filter": topic_filter}
+        assert (await service.http.post(f"{ACME}/rules", json=rule)).status_code == 200
+    async with service.connect(client_id="c", username="acme/bob"):
+        for topic, qos, place in (("a/b", 2, 0), ("a/c", None, 1), ("b", 2, None)):
+            found = await get(service, f"{ACME}/explain", topic=topic, user_id="bob", client_id="c")
+            decided = found["rights"]["subscribe_rule"]
+            assert (found["rights"]["subscribe_qos"], decided and decided["place"]) == (qos, place)
+
+
+async def test_rule_that_came_with_the_client_is_known_by_its_place(service: Service) -> None:
+    verdicts = Verdicts(True, 1, True, None, 3, None, rules_identity=1)
+    described = describe_rights(service.broker, verdicts)
+    unknown = dict.fromkeys(("effect", "actions", "topic_filter", "tenant_id", "user_id", "client_id"))
+    assert described["publish_rule"] == {"source": "client", "place": 3, **unknown}
+    assert described["subscribe_rule"] is None
 
 
 async def test_explanation_tells_of_the_last_message_that_was_dropped(service: Service) -> None:
