@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --dist worksteal
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: serve test shards-test crash-test lint bench bench-guard conformance clean
+.PHONY: serve test shards-test crash-test soak lint bench bench-guard conformance clean
 
 serve: $(VENV)/.serve
 	$(BIN)/rookery serve $(ARGS)
@@ -24,6 +24,10 @@ shards-test: $(VENV)/.test
 # The long form of what `make test` does ten times: kill -9 under load, so many rounds.
 crash-test: $(VENV)/.test
 	ROOKERY_TEST_CRASHES=$(or $(ROUNDS),200) $(BIN)/python -m pytest --quiet tests/durability/test_kill.py
+
+# Ten minutes of churn with a durable log: memory and disk stay as they are, and no message is lost.
+soak: $(VENV)/.test
+	$(BIN)/python -m rookery.bench.soak $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,12 @@ class LogReport:
     @property
     def records(self) -> dict[str, int]:
         """How many there are of each kind, by name."""
-        counts: Counter[int] = Counter()
-        for segment in self.segments:
-            counts.update(segment.counts)
-        return {JOURNAL_KINDS.get(kind, f"kind {kind}"): count for kind, count in sorted(counts.items())}
+        return _sum_by_kind(segment.counts for segment in self.segments)
+
+    @property
+    def record_bytes(self) -> dict[str, int]:
+        """What all those of a kind take of the log, by name."""
+        return _sum_by_kind(segment.bytes for segment in self.segments)
 
     def print_summary(self) -> str:
         """One line."""
@@ -80,7 +83,8 @@ class LogReport:
                 f"{segment.path.name:<20} {segment.size:>12} {segment.first_position:>14} {segment.commits:>9}"
                 f" {segment.records:>10}  {begun if segment.created_ms else '?'}"
             )
-        lines += [f"{kind:<20} {count:>12}" for kind, count in self.records.items()]
+        sizes = self.record_bytes
+        lines += [f"{kind:<20} {count:>12} {sizes[kind]:>14} bytes" for kind, count in self.records.items()]
         lines += [f"total: {self.print_summary()}", *self.print_damage(), *self.print_torn()]
         if self.user is not None:
             lines.append(f"process {self.user} is writing to it: figures of the last segment are of a moment ago")
@@ -94,6 +98,7 @@ class LogReport:
             "in_use_by": self.user,
             "is_damaged": self.is_damaged,
             "records": self.records,
+            "record_bytes": self.record_bytes,
             "torn": None if torn is None else _hole_to_json(torn),
             "segments": [
                 {
@@ -111,6 +116,13 @@ class LogReport:
                 for segment in self.segments
             ],
         }
+
+
+def _sum_by_kind(parts: Iterable[dict[int, int]]) -> dict[str, int]:
+    total: Counter[int] = Counter()
+    for part in parts:
+        total.update(part)
+    return {JOURNAL_KINDS.get(kind, f"kind {kind}"): amount for kind, amount in sorted(total.items())}
 
 
 def print_hole(hole: Hole) -> str:

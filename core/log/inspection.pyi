@@ -20,6 +20,7 @@ class SegmentFindings:
     commits: int
     records: int
     counts: dict[int, int]
+    bytes: dict[int, int]
     end_offset: int
     holes: tuple[Hole, ...]
     hole_count: int

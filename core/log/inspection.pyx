@@ -49,6 +49,7 @@ class SegmentFindings:
     commits: int
     records: int
     counts: dict[int, int]  # records by kind
+    bytes: dict[int, int]  # that these take, by kind
     end_offset: int  # behind the last whole group
     holes: tuple[Hole, ...]  # the first SALVAGE_HOLES of them
     hole_count: int
@@ -127,10 +128,12 @@ cdef uint64_t _position_by_marks(path, uint64_t log_id) except? 0:
 cdef _findings(plan, const Salvage *salvage):
     cdef uint32_t index
     counts = {}
+    sizes = {}
     holes = []
     for index in range(KIND_MARK):
         if salvage.counts[index] > 0:
             counts[index] = salvage.counts[index]
+            sizes[index] = salvage.bytes[index]
     for index in range(SALVAGE_HOLES):
         if index < salvage.hole_count:
             holes.append(Hole(plan.path, HEADER_SIZE + salvage.holes[index].offset, salvage.holes[index].size))
@@ -143,6 +146,7 @@ cdef _findings(plan, const Salvage *salvage):
         commits=salvage.commits,
         records=salvage.records,
         counts=counts,
+        bytes=sizes,
         end_offset=HEADER_SIZE + salvage.end,
         holes=tuple(holes),
         hole_count=salvage.hole_count,
@@ -243,7 +247,7 @@ def _unbegun(folder: Path, begun: set[Path]) -> list[SegmentFindings]:
         is_last = path == max(paths)
         findings.append(SegmentFindings(
             path=path, number=0, first_position=0, created_ms=0, size=path.stat().st_size, commits=0, records=0,
-            counts={}, end_offset=0, holes=(), hole_count=0, lost_bytes=0,
+            counts={}, bytes={}, end_offset=0, holes=(), hole_count=0, lost_bytes=0,
             torn_bytes=path.stat().st_size if is_last else 0,
             complaint="" if is_last else "the header is damaged, and later segments follow",
         ))

@@ -29,6 +29,7 @@ cdef struct Salvage:
     uint64_t hole_count
     uint64_t torn_bytes               # at the end of the last segment, of a commit that was not finished
     uint64_t counts[128]              # of records, by kind
+    uint64_t bytes[128]               # that these take, with their heads
     SalvageHole holes[SALVAGE_HOLES]
 
 

@@ -87,6 +87,7 @@ cdef int _apply_group(
         ) != 0:
             return -1
         salvage.counts[data[offset + 8] & ~GROUP_GOES_ON] += 1
+        salvage.bytes[data[offset + 8] & ~GROUP_GOES_ON] += RECORD_HEADER_SIZE + body_size
         salvage.records += 1
         offset += RECORD_HEADER_SIZE + body_size
     return 0

@@ -37,7 +37,7 @@ def test_info_tells_segments_and_records_by_kind(tmp_path: Path, capsys: pytest.
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["segment", "bytes", "position", "commits", "records", "begun"]
     assert lines[1].split()[:3] == [path.name, str(path.stat().st_size), "0"]
-    counts = {kind: int(count) for kind, count in (line.split() for line in lines[2:-1])}
+    counts = {kind: int(count) for kind, count, _, _ in (line.split() for line in lines[2:-1])}
     assert counts["message"] == counts["queued"] == 3
     assert counts["subscribed"] == 1
     assert re.fullmatch(rf"total: 1 segments, {path.stat().st_size} bytes, \d+ commits, \d+ records", lines[-1])
@@ -53,6 +53,7 @@ def test_info_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     report = json.loads(capsys.readouterr().out)
     assert report["is_damaged"]
     assert report["records"]["message"] == 2
+    assert report["record_bytes"].keys() == report["records"].keys()
     (segment,) = report["segments"]
     (hole,) = segment["holes"]
     assert hole["path"] == str(path)

@@ -248,9 +248,12 @@ def rookery_command(*arguments: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def start_rookery(*arguments: str) -> Iterator[BrokerProcess]:
-    """`rookery serve` with exactly these arguments, once it has said that it is ready."""
-    with run_process(*rookery_command("serve", *arguments)) as process:
+def start_rookery(*arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[BrokerProcess]:
+    """`rookery serve` with exactly these arguments, once it has said that it is ready.
+
+    prefix is a command that becomes the one that follows it, somewhere else.
+    """
+    with run_process(*prefix, *rookery_command("serve", *arguments)) as process:
         addresses = process.stdout.find(parse_ready, deadline_s=READY_DEADLINE_S)
         if addresses is None:
             raise AssertionError(f"ended with exit code {process.wait()} before it was ready: {process}")

@@ -78,6 +78,7 @@ def test_findings_of_a_whole_log(tmp_path: Path) -> None:
     first, second = inspect_log(folder)
     assert (first.number, first.first_position, first.records, first.counts) == (1, 0, 3, {1: 1, 2: 2})
     assert (second.number, second.records, second.counts) == (2, 1, {3: 1})
+    assert (first.bytes, second.bytes) == ({1: 9 + 1, 2: 2 * (9 + 1)}, {3: 9 + 1})
     assert second.first_position == first.end_offset - 64
     assert first.size == first.path.stat().st_size == first.end_offset
     assert not first.is_damaged
