@@ -31,7 +31,7 @@ IN_FLIGHT = 64  # handshakes under way at once
 TURN_S = 0.2  # between two looks whether the storm shall go on
 
 
-SILENCE_S = 10.0  # of the broker, after which the watcher gives up
+SILENCE_S = 30.0  # of the broker, after which the watcher gives up
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,10 @@ def make_storm(host: str, port: int) -> None:
         load.churn(TURN_S, in_flight=IN_FLIGHT)
         print("ready", flush=True)
         before = load.mark()
-        while not _has_ended():
-            load.churn(TURN_S, in_flight=IN_FLIGHT)
         interval = load.counts.since(before)
+        while interval.connects == 0 or not _has_ended():
+            load.churn(TURN_S, in_flight=IN_FLIGHT)
+            interval = load.counts.since(before)
         print(interval.connects / (interval.time_ns / 1e9), flush=True)
     finally:
         load.close()
