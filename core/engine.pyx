@@ -27,6 +27,7 @@ from rookery.core.log.batch cimport batch_init
 from rookery.core.log.durable_log cimport DurableLog
 from rookery.core.log.writer cimport log_submit
 from rookery.core.permissions.rule_set cimport Permissions
+from rookery.core.sessions.census cimport census_clear, census_init
 from rookery.core.sessions.message cimport Message, waiting_bytes
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_take
 from rookery.core.sessions.settings cimport Settings
@@ -141,6 +142,7 @@ cdef class Engine:
         if self._universe == NULL:
             raise MemoryError
         registry_init(&self._universe.registry)
+        census_init(&self._universe.census)
         memcpy(&self._universe.key, PyBytes_AS_STRING(seed), 16)
         self._universe.wall_offset_ms = time.time_ns() // 1_000_000 - clock_ms()
         compile_settings(default_settings or TenantSettings(), &self._universe.default_settings)
@@ -176,6 +178,7 @@ cdef class Engine:
         if universe.reclaim != NULL:
             reclaim_free(universe.reclaim)
         registry_clear(&universe.registry)
+        census_clear(&universe.census)
         for index in range(universe.shard_count):
             spill_end(universe.spills[index])
         gate_free(universe.gate)

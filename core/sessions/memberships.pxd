@@ -19,6 +19,8 @@ from rookery.core.sessions.state cimport Membership, Session, SharedTenant, Tena
 from rookery.core.topics.names cimport ParsedFilter
 
 
+# Of share name and topic filter, keyed.
+cdef uint64_t group_hash(const World *world, const ParsedFilter *parsed) noexcept nogil
 # The shard on which the shared group of this filter lives.
 cdef uint32_t group_home(const World *world, const SharedTenant *tenant, const ParsedFilter *parsed) noexcept nogil
 # The id under which a session indexes a membership: it cannot be mistaken for a filter id.

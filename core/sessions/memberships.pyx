@@ -21,18 +21,18 @@ cdef inline const uint8_t *_text(const Membership *membership) noexcept nogil:
     return <const uint8_t *> membership + sizeof(Membership)
 
 
-cdef uint64_t _hash(const World *world, const ParsedFilter *parsed) noexcept nogil:
+cdef uint64_t group_hash(const World *world, const ParsedFilter *parsed) noexcept nogil:
     cdef uint64_t name = hash_bytes(world.key, parsed.share_name.data, parsed.share_name.size)
     return (name << 17 | name >> 47) ^ hash_bytes(world.key, parsed.topic_filter.data, parsed.topic_filter.size)
 
 
 cdef uint32_t group_home(const World *world, const SharedTenant *tenant, const ParsedFilter *parsed) noexcept nogil:
-    return <uint32_t> (((tenant.hash ^ _hash(world, parsed)) >> 32) % world.shard_count)
+    return <uint32_t> (((tenant.hash ^ group_hash(world, parsed)) >> 32) % world.shard_count)
 
 
 cdef uint32_t membership_index_id(const World *world, const ParsedFilter *parsed) noexcept nogil:
     # All ones is no key of the index.
-    cdef uint32_t number = <uint32_t> _hash(world, parsed) & _INDEX_MASK
+    cdef uint32_t number = <uint32_t> group_hash(world, parsed) & _INDEX_MASK
     return _INDEX_BIT | (number if number != _INDEX_MASK else 0)
 
 

@@ -4,6 +4,7 @@ from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
+from rookery.core.sessions.census cimport CENSUS_ENTERED, CENSUS_FULL, CensusAnswer, census_enter, census_leave
 from rookery.core.sessions.groups cimport group_find, group_join, group_leave
 from rookery.core.sessions.inbox cimport Delivery, inbox_at
 from rookery.core.sessions.inflight cimport InflightSlot
@@ -168,8 +169,7 @@ cdef int session_subscribe(
     cdef uint32_t filter_id, index_id, place
     cdef uint32_t target = world.shard
     cdef SharedGroup *group = NULL
-    cdef RouteList *routes
-    cdef Subscription *subscription
+    cdef CensusAnswer answer
     cdef int result
     if subscription_id != 0:
         flags |= HAS_SUBSCRIPTION_ID
@@ -190,6 +190,28 @@ cdef int session_subscribe(
         return SUBSCRIBE_TOO_MANY
     if group != NULL and group.member_count >= tenant.settings.max_shared_group_members:
         return SUBSCRIBE_GROUP_FULL
+    if parsed.share_kind == SHARE_NONE:
+        return _subscribe_anew(session, parsed, qos, flags, retain_handling, subscription_id, target, index_id)
+    answer = census_enter(world, tenant.shared, parsed, tenant.settings.max_shared_group_members)
+    if answer != CENSUS_ENTERED:
+        return SUBSCRIBE_GROUP_FULL if answer == CENSUS_FULL else SUBSCRIBE_NO_MEMORY
+    result = _subscribe_anew(session, parsed, qos, flags, retain_handling, subscription_id, target, index_id)
+    if result != SUBSCRIBED_NEW:
+        census_leave(world, tenant.shared, parsed)
+    return result
+
+
+cdef int _subscribe_anew(
+    Session *session, const ParsedFilter *parsed, uint8_t qos, uint8_t flags, uint8_t retain_handling,
+    uint32_t subscription_id, uint32_t target, uint32_t index_id
+) noexcept nogil:
+    """A subscription that the session has not, to a group on the shard target; it has been counted in the census."""
+    cdef Tenant *tenant = session.tenant
+    cdef World *world = tenant.world
+    cdef uint32_t filter_id, place
+    cdef RouteList *routes
+    cdef Subscription *subscription
+    cdef int result
     if session.subscription_count == _INDEXED_SUBSCRIPTIONS and session.subscription_index.count == 0:
         if _build_index(session) != 0:
             return SUBSCRIBE_NO_MEMORY
@@ -246,10 +268,20 @@ cdef void _part(Session *session, uint32_t place) noexcept nogil:
         _remove_route(session.tenant, subscription)
 
 
+cdef void _leave_census(Session *session, uint32_t place) noexcept nogil:
+    cdef uint8_t buffer[65535]
+    cdef ParsedFilter parsed
+    if session.tenant.world.census != NULL:
+        subscription_parsed(session, place, buffer, sizeof(buffer), &parsed)
+        census_leave(session.tenant.world, session.tenant.shared, &parsed)
+
+
 cdef void _leave(Session *session, uint32_t place) noexcept nogil:
     cdef Tenant *tenant = session.tenant
     cdef const Subscription *subscription = &session.subscriptions[place]
-    session.shared_subscription_count -= subscription.group != NULL or subscription.membership != NULL
+    if subscription.group != NULL or subscription.membership != NULL:
+        session.shared_subscription_count -= 1
+        _leave_census(session, place)
     if session.subscription_index.count > 0:
         _unindex(session, place)
     _part(session, place)

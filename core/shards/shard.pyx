@@ -76,6 +76,7 @@ cdef Shard *shard_new(Universe *universe, uint32_t index) noexcept nogil:
     shard.out_mail = <OutMail *> calloc(universe.shard_count, sizeof(OutMail))
     shard.world.shard = index
     shard.world.shard_count = universe.shard_count
+    shard.world.census = &universe.census if universe.shard_count > 1 else NULL
     shard.world.key = &universe.key
     # Zero is nobody's serial.
     shard.world.next_serial = universe.shard_count + index

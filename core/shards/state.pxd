@@ -14,6 +14,7 @@ shard that its key hashes to, and the connection is handed over to that shard be
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from rookery.core.permissions.rule_set cimport RuleSet
+from rookery.core.sessions.census cimport GroupCensus
 from rookery.core.sessions.message cimport Message
 from rookery.core.sessions.notices cimport NoticeBoard
 from rookery.core.sessions.outbox cimport FlushList, SegmentPool
@@ -509,6 +510,7 @@ cdef struct Universe:
     uint32_t packet_timeout_ms  # from the first byte of a packet to its last; 0 = never
     ReclaimDomain *reclaim
     Registry registry
+    GroupCensus census
     Shard **shards
     Settings default_settings
     uint64_t *default_quota_limits  # of tenants without settings of their own, as in Command; owned; NULL = none

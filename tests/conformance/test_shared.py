@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from support import raw
-from support.memory_broker import SHARD_COUNT, Broker, Client
+from support.memory_broker import Broker, Client
 from support.packets import MQTT_5_0, Puback, Pubcomp, Pubrec, Pubrel
 from support.raw import STANDARDS
 
@@ -207,11 +207,9 @@ def test_one_publishers_messages_keep_to_one_member_of_an_ordered_group(broker: 
     assert len(set(chosen.values())) > 1
 
 
-@pytest.mark.xfail(
-    SHARD_COUNT > 1, reason="members of other shards than the group's home are not refused", strict=False
-)
-def test_a_group_has_a_limit(make_broker: Callable[..., Broker]) -> None:
-    broker = make_broker(max_shared_group_members=2)
+@pytest.mark.parametrize("shard_count", [1, 3])
+def test_a_group_has_a_limit(make_broker: Callable[..., Broker], shard_count: int) -> None:
+    broker = make_broker(max_shared_group_members=2, shard_count=shard_count)
     members = [broker.connect(f"member {number}") for number in range(3)]
     assert [member.subscribe("$share/g/a").reason_codes for member in members] == [(0,), (0,), (0x97,)]
     assert members[2].subscribe("$share/h/a").reason_codes == (0,)
@@ -219,6 +217,12 @@ def test_a_group_has_a_limit(make_broker: Callable[..., Broker]) -> None:
     assert members[0].subscribe("$share/g/a", qos=1).reason_codes == (1,)
     members[0].unsubscribe("$share/g/a")
     assert members[2].subscribe("$share/g/a").reason_codes == (0,)
+    # The same name, ordered, is another group.
+    assert members[0].subscribe("$oshare/g/a").reason_codes == (0,)
+    # A session that ends makes room, too.
+    members[1].drop()
+    assert members[0].subscribe("$share/g/a").reason_codes == (0,)
+    assert members[0].subscribe("$share/g/b").reason_codes == (0,)
 
 
 def test_one_publication_reaches_a_limited_number_of_groups(make_broker: Callable[..., Broker]) -> None:
