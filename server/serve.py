@@ -5,6 +5,7 @@ tell the clients and flush (server.stop_grace_s), return 0. A second one ends th
 are kept beside the configuration are read again.
 """
 
+import gc
 import os
 import resource
 import signal
@@ -91,6 +92,7 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
             if passed:
                 _log.warning("passed_sockets_unused", addresses=passed.names())
             _yield_to_shards()
+            _spare_collector()
             _log.info("server_started", mqtt=str(broker.mqtt_address), api=str(api_address), **about)
             for name, address in broker.addresses.items():
                 _log.info("listening", listener=name, kind=config.listeners[name].kind, address=str(address))
@@ -128,6 +130,16 @@ def _yield_to_shards() -> None:
     """Make this thread give way to the shards. After they have started: a thread inherits the niceness of its maker."""
     thread_id = threading.get_native_id()
     os.setpriority(os.PRIO_PROCESS, thread_id, os.getpriority(os.PRIO_PROCESS, thread_id) + NICENESS)
+
+
+def _spare_collector() -> None:
+    """Take what lives as long as the process out of garbage collection.
+
+    Modules, routes and models are most of the heap of Python; walking through them in each full collection stopped
+    this thread, and with it logins and HTTP requests, for 50 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _raise_descriptor_limit() -> None:
