@@ -11,7 +11,6 @@ import resource
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
@@ -31,10 +30,10 @@ from .exit_code import ExitCode
 from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger
 from .permissions import RulesFileError
+from .scheduling import go_first, yield_to_shards
 from .store import StoreError, StoreLocked, StoreUnavailable
 from .tls.contexts import TlsFileError
 
-NICENESS = 10  # Python bursts of the control plane then cost a message 1 ms at the 99th percentile instead of 4.
 API_BACKLOG = 128
 
 _log = get_logger(__name__)
@@ -53,6 +52,7 @@ def run(config: Config, front: Front, about: Mapping[str, str]) -> ExitCode:
     about goes into the first line of the log: version and the like.
     """
     _raise_descriptor_limit()
+    go_first()
     try:
         trio.run(_serve, config, front, about)
     except AddressInUse as error:
@@ -91,7 +91,7 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
         async with open_broker(config, passed=passed) as broker, front(broker, api_listener) as api_address:
             if passed:
                 _log.warning("passed_sockets_unused", addresses=passed.names())
-            _yield_to_shards()
+            yield_to_shards()
             _spare_collector()
             _log.info("server_started", mqtt=str(broker.mqtt_address), api=str(api_address), **about)
             for name, address in broker.addresses.items():
@@ -124,12 +124,6 @@ def _warn(config: Config) -> None:
 
 def _exit_at_once(signal_number: int, frame: object) -> None:
     os._exit(128 + signal_number)
-
-
-def _yield_to_shards() -> None:
-    """Make this thread give way to the shards. After they have started: a thread inherits the niceness of its maker."""
-    thread_id = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread_id, os.getpriority(os.PRIO_PROCESS, thread_id) + NICENESS)
 
 
 def _spare_collector() -> None:

@@ -182,11 +182,11 @@ async def test_silent_connections_do_not_hold_the_end_up(broker_process: BrokerP
 
 
 def test_second_signal_never_ends_in_a_traceback() -> None:
-    """It ends the process at once, unless the first one has already done so."""
+    """It ends the process at once, unless the first one has already done so; at the very end the system does it."""
     with start_rookery(*LOOPBACK) as broker:
         for _ in range(2):
             broker.process.signal(signal.SIGTERM)
-        assert broker.process.wait() in {0, 128 + signal.SIGTERM}
+        assert broker.process.wait() in {0, 128 + signal.SIGTERM, -signal.SIGTERM}
         assert "Traceback" not in str(broker.process.stderr)
 
 
