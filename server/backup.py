@@ -124,6 +124,21 @@ def restore_backup(backup: Path, directory: Path) -> Backup:
     return read_backup(backup)
 
 
+def copy_admin_data(backup: Path, folder: Path) -> Path:
+    """Copy the admin database out of a backup, checked against the manifest; the file in the folder. Blocks.
+
+    Raises BackupError, also for a backup that has none, and DataDirectoryError.
+    """
+    facts = _read_manifest(backup)["files"].get(DATABASE_NAME)
+    if facts is None:
+        raise BackupError(f"backup {backup}: it has no {DATABASE_NAME}")
+    try:
+        _copy_checked(backup / DATABASE_NAME, folder / DATABASE_NAME, facts)
+    except OSError as error:
+        raise DataDirectoryError(f"{folder}: {error.strerror or error}") from error
+    return folder / DATABASE_NAME
+
+
 # The log
 
 

@@ -1,6 +1,7 @@
 """Settings of tenants that administrators change: kept in the admin database, and at once in force."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import trio
 
@@ -46,6 +47,16 @@ class PersistentSettings:
                     await self._put_in_force(tenant_id, values)
                 except SettingError as error:
                     _log.error("stored_settings_refused", tenant=tenant_id, reason=str(error))
+
+    async def reload(self) -> None:
+        """Put in force what is kept, where somebody else has changed it. As load; tenants that went lose theirs."""
+        async with self._changing:
+            kept = await self._table.all()
+            for tenant_id in self._tenants - set(kept):
+                with suppress(SettingError):  # What a plugin says holds, and was right before.
+                    await self._put_in_force(tenant_id, {})
+            self._tenants.clear()
+        await self.load()
 
     def values(self, tenant_id: str) -> dict[str, bool | int | str]:
         """What was set of a tenant, by BifroMQ's names; not what holds for it, which the book knows."""

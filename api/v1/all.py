@@ -32,5 +32,5 @@ def create_v1(broker: Broker, section: ApiSection, keys: KeyRing) -> tuple[Bluep
         create_bans(broker, section),
         create_trace(broker),
         create_api_keys(broker, section, keys),
-        create_server(broker, section),
+        create_server(broker, section, keys),
     )

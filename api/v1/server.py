@@ -13,15 +13,17 @@ from quart import Blueprint, Response, jsonify
 from quart_schema import document_querystring, document_request, document_response, tag_blueprint
 
 from rookery.api.answers import RequestRefused
+from rookery.api.key_ring import KeyRing
 from rookery.api.problems import InvalidFields
 from rookery.api.rights import Right, needs
-from rookery.server.backup import TargetError, back_up
+from rookery.server.admin_data import restore_admin_data
+from rookery.server.backup import BackupError, TargetError, back_up
 from rookery.server.broker import Broker
 from rookery.server.config_listeners import ApiSection
 from rookery.server.data_directory import DataDirectoryError
 from rookery.server.store import AuditEntry
 
-from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, read_json, read_query
+from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, expect_no_body, read_json, read_query
 
 LEVELS = ("debug", "info", "warning", "error")
 NAME_OF_BACKUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -113,7 +115,17 @@ class StatedBackup(Model):
     created_at_ms: int
 
 
-def create_server(broker: Broker, section: ApiSection) -> Blueprint:
+class RestoredRows(Model):
+    """How many there are now of each."""
+
+    users: int
+    rules: int
+    settings: int = Field(description="of tenants, each counted")
+    api_keys: int
+    bans: int
+
+
+def create_server(broker: Broker, section: ApiSection, keys: KeyRing) -> Blueprint:
     """The resource."""
     resource = Blueprint("v1_server", __name__, url_prefix="/v1")
     tag_blueprint(resource, ["server"])
@@ -208,6 +220,31 @@ def create_server(broker: Broker, section: ApiSection) -> Blueprint:
                 "created_at_ms": made.created_ms,
             }
         )
+
+    @resource.post("/backups/<name:name>/restore")
+    @needs(Right.WRITE)
+    @document_response(RestoredRows)
+    async def restore(name: str) -> Response:
+        """Put users, rules, settings of tenants, API keys and bans back as a backup has them, at once in force.
+
+        What is not in the backup goes, also the caller's own key. The audit log goes on. Sessions and messages stay:
+        `rookery restore` puts them back, with no broker on the directory.
+        """
+        await expect_no_body(section)
+        if not section.backup_dir:
+            raise RequestRefused(409, "there are no backups without api.backup_dir")
+        backup = trio.Path(section.backup_dir) / name
+        if not NAME_OF_BACKUP.fullmatch(name) or not await backup.is_dir():
+            raise RequestRefused(404, "there is no backup of this name in api.backup_dir")
+        try:
+            counts = await restore_admin_data(broker, Path(backup))
+        except BackupError as error:
+            raise RequestRefused(409, str(error)) from error
+        except DataDirectoryError as error:
+            raise RequestRefused(503, str(error)) from error
+        finally:
+            keys.forget()
+        return jsonify(counts)
 
     return resource
 

@@ -1,7 +1,8 @@
 """The admin database as a whole."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import trio
@@ -16,6 +17,9 @@ from .settings import StoredSettings
 from .users import Users
 
 FILE_NAME = "admin.db"
+# What a restore replaces. The audit log goes on, and secrets are of the place where they were made.
+RESTORED = ("users", "rules", "settings", "api_keys", "bans")
+_USERS = "SELECT tenant_id, user_id FROM users"
 
 
 class Store:
@@ -36,6 +40,24 @@ class Store:
         """Write a copy of all of it, as of one moment, to a file that is not there yet. Raises StoreError."""
         # VACUUM cannot run within a transaction, which is why it has a way of its own.
         await self._database.copy_to(file)
+
+    async def restore(self, file: Path) -> dict[str, int]:
+        """Replace the tables RESTORED by those of another database, all or none; how many rows each has now.
+
+        The file is brought to the present schema, so it must be a copy. Raises StoreError. What is held in memory of
+        rules, bans, settings and keys has to be read again.
+        """
+
+        def replace(connection: sqlite3.Connection) -> tuple[dict[str, int], set[tuple[str, str]]]:
+            with closing(Database.open(file)) as source:
+                users = set(map(tuple, connection.execute(_USERS)))
+                counts = {table: source.copy_rows(table, connection) for table in RESTORED}
+                return counts, users | set(map(tuple, connection.execute(_USERS)))
+
+        counts, users = await self._database.write(replace)
+        for tenant_id, user_id in users:
+            self.users.tell(tenant_id, user_id)
+        return counts
 
 
 @asynccontextmanager

@@ -112,7 +112,7 @@ class Users:
 
         await self._database.write(put)
         for user in users:
-            self._tell(user.tenant_id, user.user_id)
+            self.tell(user.tenant_id, user.user_id)
 
     async def remove(self, tenant_id: str, user_id: str) -> bool:
         """Take a user out; whether he was there."""
@@ -122,10 +122,11 @@ class Users:
             return done.rowcount > 0
 
         is_removed = await self._database.write(remove)
-        self._tell(tenant_id, user_id)
+        self.tell(tenant_id, user_id)
         return is_removed
 
-    def _tell(self, tenant_id: str, user_id: str) -> None:
+    def tell(self, tenant_id: str, user_id: str) -> None:
+        """Have the watchers know that a user has changed."""
         for watcher in self.watchers:
             watcher(tenant_id, user_id)
 

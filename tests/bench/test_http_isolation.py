@@ -5,7 +5,7 @@ import sys
 
 
 def test_latency_alone_and_beside_http_is_measured() -> None:
-    options = "--request explain --clients 4 --rate 200 --seconds 0.3 --sessions 20".split()
+    options = ["--request", "explain", "--clients", "4", "--rate", "200", "--seconds", "0.3", "--sessions", "20"]
     done = subprocess.run(
         [sys.executable, "-m", "rookery.bench.http_isolation", *options], capture_output=True, text=True, check=False
     )

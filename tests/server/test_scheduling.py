@@ -3,16 +3,25 @@
 import os
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
-from rookery.server.scheduling import NICENESS, SHARD_SLICE_NS, go_first, set_slice, slice_of_this_thread
-from rookery.server.scheduling import yield_to_shards as give_way
+from rookery.server.scheduling import (
+    NICENESS,
+    SHARD_SLICE_NS,
+    go_first,
+    set_slice,
+    slice_of_this_thread,
+    yield_to_shards,
+)
+
+Result = TypeVar("Result")
 
 
-def in_a_thread(work: Callable[[], object]) -> object:
+def in_a_thread(work: Callable[[], Result]) -> Result:
     """What work gives in a thread whose priority is nobody else's."""
-    results: list[object] = []
+    results: list[Result] = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
     thread.join()
@@ -20,15 +29,15 @@ def in_a_thread(work: Callable[[], object]) -> object:
 
 
 def test_shards_have_a_short_slice_and_their_maker_gives_way_afterwards() -> None:
-    def live() -> tuple[bool, object, object, int]:
+    def live() -> tuple[bool, int | None, int | None, int]:
         before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         is_taken = go_first()
         shard = in_a_thread(slice_of_this_thread)
-        give_way()
+        yield_to_shards()
         niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - before
         return is_taken, shard, slice_of_this_thread(), niceness
 
-    is_taken, shard, own, niceness = in_a_thread(live)  # type: ignore[misc]
+    is_taken, shard, own, niceness = in_a_thread(live)
     assert niceness == NICENESS
     if not is_taken:
         pytest.skip("the kernel or the policy has no slices of threads")

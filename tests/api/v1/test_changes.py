@@ -308,6 +308,77 @@ async def test_backup_without_a_place_is_a_problem(service: Service) -> None:
     expect_problem(await service.http.post("/v1/backups", json={}), 409, "api.backup_dir")
 
 
+async def test_restore_puts_back_what_administrators_keep_and_is_at_once_in_force(tmp_path: Path) -> None:
+    sections = {
+        "data": {"dir": str(tmp_path / "data")},
+        "api": {"backup_dir": str(tmp_path / "backups")},
+        "permissions": {"database": True},
+        "authentication": {"chain": ["users"]},
+    }
+    rule = {"effect": "deny", "actions": ["publish"], "topic_filter": "a"}
+    ban = {"kind": "client", "tenant_id": "acme", "value": "c"}
+    async with service_with(**sections) as service:
+        http = service.http
+        for path, body in (
+            (f"{ACME}/users/bob", {"password": "first"}),
+            (f"{ACME}/settings", {"MaxTopicLevels": 7}),
+        ):
+            assert (await http.put(path, json=body)).status_code == 200
+        assert (await http.post(f"{ACME}/rules", json=rule)).status_code == 200
+        assert (await http.post("/v1/bans", json=ban)).status_code == 200
+        key = (await http.post("/v1/api-keys", json={"name": "k", "role": "viewer"})).json()
+        assert (await http.post("/v1/backups", json={"name": "b"})).status_code == 200
+
+        assert (await http.put(f"{ACME}/users/bob", json={"password": "second"})).status_code == 200
+        assert (await http.put(f"{ACME}/users/eve", json={"password": "third"})).status_code == 200
+        assert (await http.put(f"{ACME}/settings", json={"MaxTopicLevels": 9})).status_code == 200
+        assert (await http.put("/v1/tenants/other/settings", json={"MaxTopicLevels": 8})).status_code == 200
+        for path in (f"{ACME}/rules", "/v1/bans"):
+            for each in await all_items(service, path):
+                number = each.get("rule_id", each.get("ban_id"))
+                assert (await http.delete(f"{path}/{number}")).status_code == 200
+        assert (await http.delete(f"/v1/api-keys/{key['key_id']}")).status_code == 200
+
+        restored = await http.post("/v1/backups/b/restore")
+        assert restored.status_code == 200, restored.text
+        assert restored.json() == {"users": 1, "rules": 1, "settings": 1, "api_keys": 1, "bans": 1}
+        assert [user["user_id"] for user in await all_items(service, f"{ACME}/users")] == ["bob"]
+        assert [each["topic_filter"] for each in await all_items(service, f"{ACME}/rules")] == ["a"]
+        assert [each["value"] for each in await all_items(service, "/v1/bans")] == ["c"]
+        assert [each["name"] for each in await all_items(service, "/v1/api-keys")] == ["k"]
+        assert service.broker.stored_settings.values("acme") == {"MaxTopicLevels": 7}
+        assert service.broker.stored_settings.values("other") == {}
+        assert len(service.broker.bans) == 1
+        audited = [entry["action"] for entry in await all_items(service, "/v1/audit")]
+        assert audited[0] == "POST /v1/backups/b/restore"
+        assert "PUT /v1/tenants/acme/users/eve" in audited
+        async with service.connect(client_id="d", username="acme/bob", password=b"first"):
+            explained = await get(service, f"{ACME}/explain", topic="a", user_id="bob", client_id="d")
+            assert explained["rights"]["publish_qos"] is None
+
+
+async def test_restore_of_what_is_no_backup_changes_nothing(tmp_path: Path) -> None:
+    sections = {"data": {"dir": str(tmp_path / "data")}, "api": {"backup_dir": str(tmp_path / "backups")}}
+    async with service_with(**sections) as service:
+        assert (await service.http.put(f"{ACME}/users/bob", json={"password": "x"})).status_code == 200
+        assert (await service.http.post("/v1/backups", json={"name": "b"})).status_code == 200
+        assert (await service.http.put(f"{ACME}/users/eve", json={"password": "x"})).status_code == 200
+        expect_problem(await service.http.post("/v1/backups/b/restore", content=b"x"), 400, "body")
+        for name in ("c", "..", "%2e%2e%2fdata", "x" * 101):
+            expect_problem(await service.http.post(f"/v1/backups/{name}/restore"), 404)
+        database = trio.Path(tmp_path / "backups" / "b" / "admin.db")
+        content = await database.read_bytes()
+        await database.write_bytes(content[:-1] + b"?")
+        expect_problem(await service.http.post("/v1/backups/b/restore"), 409, "not as it was when the backup was made")
+        await database.unlink()
+        expect_problem(await service.http.post("/v1/backups/b/restore"), 409, "missing")
+        assert [user["user_id"] for user in await all_items(service, f"{ACME}/users")] == ["bob", "eve"]
+
+
+async def test_restore_without_a_place_is_a_problem(service: Service) -> None:
+    expect_problem(await service.http.post("/v1/backups/b/restore"), 409, "api.backup_dir")
+
+
 # The trace.
 
 
