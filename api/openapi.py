@@ -9,6 +9,7 @@ from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema,
 from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
+from .header_calls import describe_calls
 from .problems import MEDIA_TYPE, Problem, is_v1
 from .rights import Right, needs
 
@@ -22,7 +23,7 @@ _TRACE = "/v1/tenants/{tenant_id}/trace"
 
 
 class Provider(OpenAPIProvider):
-    """What QuartSchema makes of the routes of `/v1`, and what all of them have in common."""
+    """What QuartSchema makes of the routes of `/v1`, what all of them have in common, and the calls with headers."""
 
     def generate_rules(self) -> Iterable[Rule]:
         return sorted((rule for rule in super().generate_rules() if is_v1(f"{rule.rule}/")), key=lambda rule: rule.rule)
@@ -45,6 +46,7 @@ class Provider(OpenAPIProvider):
                 for parameter in operation["parameters"]:
                     if parameter["in"] == "path":
                         parameter["schema"] = {"type": "string", "minLength": 1}
+        schema["paths"].update(describe_calls(self._app))
         # Bodies that are no JSON.
         lines = {"schema": {"type": "string", "description": "one JSON object a line, as for one message"}}
         schema["paths"][_BATCH]["post"]["requestBody"] = {"content": {"application/x-ndjson": lines}, "required": True}
@@ -73,7 +75,7 @@ def describe(app: QuartTrio, version: str) -> None:
     @needs(Right.NONE)
     @hide
     async def openapi() -> Response:
-        """The description of `/v1` as OpenAPI 3.1."""
+        """The description of all calls as OpenAPI 3.1."""
         return jsonify(Provider(app, extension).schema())
 
     for path, (name, media_type) in FILES.items():

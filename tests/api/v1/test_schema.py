@@ -85,6 +85,31 @@ def test_nothing_is_found(broker: BrokerProcess) -> None:
     assert tried > 30
 
 
+def test_calls_of_bifromq_are_described_with_their_headers(broker: BrokerProcess) -> None:
+    paths: Any = description(broker)["paths"]
+    assert {name: sorted(paths[name]) for name in paths if not name.startswith("/v1/")} == {
+        "/pub": ["post"],
+        "/retain": ["delete", "post"],
+        "/session": ["delete", "get"],
+        "/session/inbox": ["get"],
+        "/kill": ["delete"],
+        "/sub": ["put"],
+        "/unsub": ["delete"],
+        "/healthz": ["get"],
+        "/readyz": ["get"],
+        "/metrics": ["get"],
+    }
+    headers = {each["name"]: each["required"] for each in paths["/pub"]["post"]["parameters"]}
+    assert headers == {
+        "tenant_id": True,
+        "topic": True,
+        "qos": True,
+        "client_type": True,
+        "expiry_seconds": False,
+        "verbose": False,
+    }
+
+
 def test_every_route_of_v1_is_described(broker: BrokerProcess) -> None:
     described = description(broker)
     assert described["openapi"] == "3.1.0"
