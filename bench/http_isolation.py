@@ -18,6 +18,8 @@ from collections.abc import Iterator
 
 import click
 
+from rookery.server.scheduling import SHARD_SLICE_NS, set_slice
+
 from .brokers import on_cpus, rookery
 from .http_load import BATCH, CONNECTIONS, HEALTH, PUBLISH, Connection, free_port, make_sessions, request_of
 from .isolation import Calm, go_first, watch
@@ -41,6 +43,7 @@ REQUESTS = {  # name -> the request, and over how many connections it is sent
 def hit(port: int, name: str) -> int:
     """Send the request without a pause until standard input ends; how many answers there were."""
     os.nice(YIELDING)
+    set_slice(0)
     request, connection_count = REQUESTS[name]
     is_over = threading.Event()
 
@@ -127,4 +130,5 @@ def main(
 if __name__ == "__main__":
     if "--hit" not in sys.argv:
         go_first()
+        set_slice(SHARD_SLICE_NS)  # The requests of the other process must not hold the measuring one up.
     main(prog_name="python -m rookery.bench.http_isolation")

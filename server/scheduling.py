@@ -2,8 +2,8 @@
 
 A thread has the niceness and the slice of its maker, so both are set on the thread that makes the shards, before and
 after it does. The slice is how long a thread may go on once it runs. A shard that wakes with a short one interrupts a
-thread with a long one at once; with slices alike it waits until Python has used up its own, 3 ms or more of each
-message's time (Linux 6.12 and later; earlier ones know one slice for all).
+thread with a long one sooner; with slices alike it more often waits until Python has used up its own (Linux 6.12 and
+later; earlier ones know one slice for all).
 """
 
 import ctypes
