@@ -93,15 +93,19 @@ def excess(samples: Sequence[Sample], seconds: float) -> dict[str, tuple[int, in
     return {name: (highest[0][name], highest[1][name]) for name in FLOORS}
 
 
-def soak(broker: Broker, folder: Path, seconds: float, sessions: int, messages: int, tolerance: float) -> bool:
+def soak(
+    broker: Broker, folder: Path, seconds: float, every_s: float, sessions: int, messages: int, tolerance: float
+) -> bool:
     """Churn for so long; False if something has grown."""
     began = time.monotonic()
     samples: list[Sample] = []
     total = 0
     while (at_s := time.monotonic() - began) < seconds or not samples:
         total += churn(broker, len(samples), sessions, messages)
+        # At a steady rate as much is alive at any time, however fast the machine is just now.
+        time.sleep(max(0.0, began + (len(samples) + 1) * every_s - time.monotonic()))
         samples.append(Sample.of(broker, folder, time.monotonic() - began))
-        if len(samples) % 10 == 1:
+        if len(samples) % 20 == 1:
             now = samples[-1]
             click.echo(
                 f"{at_s:6.0f} s: {now.resident / 2**20:.0f} MiB resident, {now.disk / 2**20:.0f} MiB of disk,"
@@ -119,14 +123,16 @@ def soak(broker: Broker, folder: Path, seconds: float, sessions: int, messages: 
 
 @click.command()
 @click.option("--seconds", default=600.0, show_default=True)
+@click.option("--every", "every_s", default=0.5, show_default=True, help="A round begins each so many seconds.")
 @click.option("--sessions", default=200, show_default=True, help="New ones in each round.")
-@click.option("--messages", default=200, show_default=True, help="To each session of a round.")
+@click.option("--messages", default=100, show_default=True, help="To each session of a round.")
 @click.option("--tolerance", default=0.2, show_default=True, help="By which figures may be higher in the end.")
 @click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where the data lies.")
 @click.option("--broker-cpu", type=int, multiple=True, metavar="CPU", help="Where the broker runs (repeat for more).")
 @click.option("--load-cpu", type=int, multiple=True, metavar="CPU", help="Where the generator runs.")
 def main(
     seconds: float,
+    every_s: float,
     sessions: int,
     messages: int,
     tolerance: float,
@@ -141,7 +147,7 @@ def main(
         options = ("--config", str(data / "rookery.toml"), "--data", str(data))
         with rookery(broker_cpu, options) as broker, on_cpus(load_cpu):
             try:
-                is_constant = soak(broker, data, seconds, sessions, messages, tolerance)
+                is_constant = soak(broker, data, seconds, every_s, sessions, messages, tolerance)
             except InvalidRun as error:
                 click.echo(f"lost, doubled or out of order: {error}", err=True)
                 sys.exit(1)
