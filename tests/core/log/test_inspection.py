@@ -214,6 +214,9 @@ def test_large_log_is_copied_in_pieces(tmp_path: Path) -> None:
     assert len(findings) > 2
 
 
+PARTS = st.floats(0, 1, exclude_max=True)  # of a file, from its begin
+
+
 @given(
     groups=st.lists(
         st.lists(st.tuples(st.integers(1, 125), st.binary(max_size=40)), min_size=1, max_size=4), min_size=1, max_size=8
@@ -237,11 +240,13 @@ def test_damage_anywhere_leaves_whole_groups_in_order(
     write(folder / "log", [commit for commit in commits if commit])
     (path,) = files(folder / "log")
     damaged = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(64, len(damaged) - 1))
-        size = data.draw(st.integers(1, 30))
-        for index in range(place, min(place + size, len(damaged))):
-            damaged[index] ^= data.draw(st.integers(0, 255))
+    # What is drawn depends not on the size of the file, which depends on how the commits were gathered.
+    for where, damage in data.draw(
+        st.lists(st.tuples(PARTS, st.binary(min_size=1, max_size=30)), min_size=1, max_size=3)
+    ):
+        place = 64 + int(where * (len(damaged) - 64))
+        for index, flipped in enumerate(damage[: len(damaged) - place], start=place):
+            damaged[index] ^= flipped
     path.write_bytes(damaged)
     try:
         records, _ = repaired(folder / "log", folder / "new")
