@@ -6,7 +6,7 @@ from quart import Response
 from werkzeug.exceptions import HTTPException
 
 from rookery.core.topics.names import InvalidTopic
-from rookery.server.broker import BrokerBusy, BrokerDiskFull, BrokerLate, BrokerNotDurable, BrokerStopping
+from rookery.server.errors import BrokerBusy, BrokerDiskFull, BrokerLate, BrokerNotDurable, BrokerStopping
 
 from .parameters import BadParameter
 

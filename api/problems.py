@@ -13,7 +13,7 @@ from rookery.core.log.errors import LogError
 from rookery.core.permissions.rule import InvalidRule
 from rookery.core.settings import SettingError
 from rookery.core.topics.names import InvalidTopic
-from rookery.server.broker import (
+from rookery.server.errors import (
     BatchInterrupted,
     BrokerBusy,
     BrokerDiskFull,

@@ -46,7 +46,7 @@ def create_retain(broker: Broker, section: ApiSection) -> Blueprint:
         if qos > settings.maximum_qos:
             raise BadParameter(f"qos: expected at most {settings.maximum_qos}, the tenant's MaximumQoS, got {qos}")
         try:
-            broker.check_topic(tenant_id, topic)
+            broker.messages.check_topic(tenant_id, topic)
         except InvalidTopic as error:
             raise BadParameter(f"topic: {error}") from error
         outcome = await broker.retained.store(

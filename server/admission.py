@@ -28,6 +28,7 @@ from .auth.authenticator import (
 )
 from .auth.penalties import Penalties
 from .bans import BANNED, PersistentBans
+from .commands import RETRY_S
 from .config import AuthenticationSection
 from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
@@ -35,7 +36,6 @@ from .permissions import PermissionSource
 from .tenancy import UNKNOWN
 
 OWN_USERS = "$plugin/"  # What user ids of the broker's own connections begin with, and nobody else's.
-RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard, within a millisecond.
 
 _BAD_METHOD = Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, "this authentication method is not offered")
 _RESERVED = Refused(ReasonCode.NOT_AUTHORIZED, "this user is the broker's own")

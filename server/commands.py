@@ -4,7 +4,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
+import trio
+
+from rookery.core.engine import EngineBusy
+
 from .replies import Answer
+
+RETRY_S = 0.001  # A full command queue is drained by the next turn of its shard, within a millisecond.
 
 Command = Callable[[int], None]  # puts a command with this request number into the queue of a shard
 
@@ -30,3 +36,13 @@ def _at(command: ShardCommand, shard: int, request: int) -> None:
 def total(answers: list[Answer]) -> int:
     """The sum of answers that are numbers."""
     return sum(answer for answer in answers if isinstance(answer, int))
+
+
+async def insist(command: Callable[[], object]) -> None:
+    """Give a command to the engine as soon as its queue has room."""
+    while True:
+        try:
+            command()
+            return
+        except EngineBusy:
+            await trio.sleep(RETRY_S)

@@ -16,6 +16,7 @@ from rookery.core.log.durable_log import DurableLog, LogState
 
 from .config import DataSection
 from .data_directory import DIRECTORY_MODE, LOG_FOLDER, DataDirectoryError, settle_directory
+from .errors import BrokerBusy, BrokerDiskFull, BrokerNotDurable
 from .events import Event, StorageFailed, StorageRecovered
 from .log import get_logger
 
@@ -64,23 +65,30 @@ class DurableData:
                 failed_at_ms = 0
             await trio.sleep(WATCH_S)
 
-    @property
-    def takes_more(self) -> bool:
-        """False while so much waits for the disk, or it has failed for so long, that nothing should be added."""
-        return self.log is None or not self.log.is_holding
+    def check_takes_more(self) -> None:
+        """Raise when nothing should be added: the disk fails, or too much waits for it.
 
-    @property
-    def is_full(self) -> bool:
-        """Is it for want of space that the log cannot be written?"""
+        BrokerNotDurable, or BrokerBusy where nothing is wrong with the disk.
+        """
+        if self.log is not None and self.log.is_holding:
+            self.check_works()
+            raise BrokerBusy("too much waits for the durable log")
+
+    def check_works(self) -> None:
+        """Raise BrokerNotDurable while the log cannot be written; BrokerDiskFull when that is for want of space."""
         state = self.state()
-        return state is not None and state.error in (errno.ENOSPC, errno.EDQUOT)
+        if state is not None and state.error != 0:
+            is_full = state.error in (errno.ENOSPC, errno.EDQUOT)
+            raise (BrokerDiskFull if is_full else BrokerNotDurable)(_complaint(state))
 
     def complaint(self) -> str | None:
         """Why what clients send is not made durable just now; None when it is, or need not be."""
         state = self.state()
-        if state is None or state.error == 0:
-            return None
-        return f"the durable log cannot be written: {os.strerror(state.error)}"
+        return None if state is None or state.error == 0 else _complaint(state)
+
+
+def _complaint(state: LogState) -> str:
+    return f"the durable log cannot be written: {os.strerror(state.error)}"
 
 
 def _now_ms() -> int:

@@ -62,8 +62,8 @@ def run_broker(config: dict[str, Any]) -> Iterator[MqttBroker]:
     """A broker in a thread while the block runs. Raises what open_broker raises, and TimeoutError."""
     import trio
 
-    from .broker import open_broker
     from .config import Config
+    from .opening import open_broker
 
     values = {**config, "mqtt": {"bind": "127.0.0.1:0", **config.get("mqtt", {})}}
     parsed = Config.model_validate(values)

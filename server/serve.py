@@ -23,12 +23,14 @@ from .address import Address
 from .auth.fetching import FetchError
 from .auth.key_set import KeySetError
 from .auth.password_file import PasswordFileError
-from .broker import Broker, ShardFailed, open_broker
+from .broker import Broker
 from .config import Config
 from .data_directory import DataDirectoryError, DataDirectoryInUse
+from .errors import ShardFailed
 from .exit_code import ExitCode
 from .listeners import AddressInUse, ListenDenied, ListenError, open_listener
 from .log import get_logger
+from .opening import open_broker
 from .permissions import RulesFileError
 from .scheduling import go_first, yield_to_shards
 from .store import StoreError, StoreLocked, StoreUnavailable

@@ -13,8 +13,9 @@ from rookery.api.problems import InvalidFields
 from rookery.api.rights import Right, Scope, needs
 from rookery.core.events import PublishOutcome
 from rookery.core.topics.names import InvalidTopic
-from rookery.server.broker import BatchMessage, Broker
+from rookery.server.broker import Broker
 from rookery.server.config_listeners import ApiSection
+from rookery.server.messages import BatchMessage
 
 from .reading import NAME_LENGTH_MAXIMUM, Model, read_json, read_typed_body
 
@@ -68,7 +69,7 @@ def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
     def check(tenant_id: str, message: BatchMessage, where: str) -> None:
         settings = broker.settings_of(tenant_id)
         try:
-            broker.check_topic(tenant_id, message.topic)
+            broker.messages.check_topic(tenant_id, message.topic)
         except InvalidTopic as error:
             raise InvalidFields([(f"{where}.topic", str(error))]) from None
         if len(message.payload) > settings.max_user_payload_bytes:
@@ -117,7 +118,7 @@ def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
             message = _parse_line(line, number)
             check(tenant_id, message, f"line {number}")
             messages.append(message)
-        outcome = await broker.publish_batch(tenant_id, messages)
+        outcome = await broker.messages.publish_batch(tenant_id, messages)
         return jsonify({"messages": len(messages), **_describe(outcome)})
 
     return resource

@@ -71,7 +71,7 @@ def create_retained(broker: Broker) -> Blueprint:
     async def message(tenant_id: str) -> Response:
         """Show the retained message of a topic, with all of its payload."""
         topic = read_query(TopicQuery).topic
-        broker.check_topic(tenant_id, topic)
+        broker.messages.check_topic(tenant_id, topic)
         limit = 2**31 - 1
         found = await broker.inventory.retained(tenant_id, topic, limit=1, payload_limit=limit)
         if not found.rows:
@@ -85,7 +85,7 @@ def create_retained(broker: Broker) -> Blueprint:
     async def remove(tenant_id: str) -> Response:
         """Remove the retained message of a topic."""
         topic = read_query(TopicQuery).topic
-        broker.check_topic(tenant_id, topic)
+        broker.messages.check_topic(tenant_id, topic)
         found = await broker.inventory.retained(tenant_id, topic, limit=1)
         if not found.rows:
             raise RequestRefused(404, "the topic has no retained message")

@@ -138,7 +138,7 @@ def create_subscriptions(broker: Broker) -> Blueprint:
         Live `MessageDropped` events of a client with their reasons are in the trace.
         """
         query = read_query(ExplainQuery)
-        broker.check_topic(tenant_id, query.topic)
+        broker.messages.check_topic(tenant_id, query.topic)
         found = await broker.inventory.explain(
             tenant_id, query.topic, query.user_id, query.client_id, limit=query.limit
         )

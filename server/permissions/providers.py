@@ -4,7 +4,7 @@ A doorkeeper of admission: the client waits for its rules, and nobody else does.
 nobody has, file and database decide. When one fails, the tenant's ByPassPermCheckError decides.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ class ProvidedPermissions:
     """Asks providers, in order."""
 
     def __init__(
-        self, providers: list[Provider], grants_on_error: Callable[[str], bool], tell: Callable[[Event], None]
+        self, providers: Iterable[Provider], grants_on_error: Callable[[str], bool], tell: Callable[[Event], None]
     ) -> None:
         self._providers = tuple(providers)
         self._grants_on_error = grants_on_error  # of a tenant

@@ -4,7 +4,7 @@ import httpx
 import pytest
 import trio
 
-from rookery.server.broker import BrokerBusy, BrokerDiskFull, BrokerLate, BrokerNotDurable, BrokerStopping
+from rookery.server.errors import BrokerBusy, BrokerDiskFull, BrokerLate, BrokerNotDurable, BrokerStopping
 from support.service import Service, service_with
 
 

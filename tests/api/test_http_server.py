@@ -14,7 +14,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from rookery.api import http_server
 from rookery.api.http_connection import HttpConnection
 from rookery.api.http_server import HttpServer, open_http_server
-from rookery.server.broker import ShardFailed
+from rookery.server.errors import ShardFailed
 from rookery.server.listeners import address_of, open_listener
 from support.own_broker import make_config
 from support.service import Service, secure_service_with, service_with

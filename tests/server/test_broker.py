@@ -1,22 +1,26 @@
 """The broker inside a trio program: its calls, its readiness, its end."""
 
-import contextlib
-import socket
 import threading
 from contextlib import AsyncExitStack
-from itertools import count
 
 import pytest
 import trio
 import trio.testing
 
-from rookery.core.engine import Engine, EngineBusy
+from rookery.core.engine import Engine
 from rookery.core.events import PublishOutcome
 from rookery.core.topics.names import InvalidTopic
 from rookery.server.address import Address
 from rookery.server.auth.development import DevelopmentAuthenticator
-from rookery.server.broker import Broker, BrokerBusy, BrokerLate, BrokerStopping, ShardFailed, open_broker
+from rookery.server.auth.opening import OpenedAuthenticators
+from rookery.server.auth.passwords import PasswordVerifier
+from rookery.server.broker import Broker
+from rookery.server.durable_data import DurableData
+from rookery.server.errors import BrokerStopping, ShardFailed
 from rookery.server.listeners import AddressInUse, open_listener
+from rookery.server.opening import open_broker
+from rookery.server.plugins.host import PluginHost
+from rookery.server.shard_threads import ShardThreads
 from rookery.server.store.database import Database
 from rookery.server.store.store import Store
 from support.mqtt_client import Client, ConnectionClosed
@@ -143,44 +147,6 @@ async def test_many_calls_at_once_each_get_their_own_answer(shard_count: int) ->
         nursery.cancel_scope.cancel()
 
 
-# Shards that do not answer.
-
-
-@pytest.fixture
-def listener() -> socket.socket:
-    return open_listener(Address("127.0.0.1", 0), 5)
-
-
-def broker_that_does_not_serve(listener: socket.socket, engine: Engine | None = None) -> Broker:
-    store = Store(Database.open(None))
-    return Broker(make_config(), engine or Engine(), DevelopmentAuthenticator(), listener, store)
-
-
-async def test_silent_shard_is_an_error_at_the_deadline(
-    listener: socket.socket, autojump_clock: trio.testing.MockClock
-) -> None:
-    with listener:
-        broker = broker_that_does_not_serve(listener)
-        with pytest.raises(BrokerLate, match=r"^no answer from a shard within 5 s$"):
-            await broker.statistics()
-
-
-def fill_command_queue(engine: Engine) -> None:
-    """Ask a shard that does not run until there is no room."""
-    with contextlib.suppress(EngineBusy):
-        for request in count():
-            engine.statistics(request, 0)
-
-
-async def test_full_command_queue_is_an_error_at_once_and_nothing_is_done(listener: socket.socket) -> None:
-    engine = Engine()
-    with listener:
-        broker = broker_that_does_not_serve(listener, engine)
-        fill_command_queue(engine)
-        with pytest.raises(BrokerBusy, match="the command queue of a shard is full"):
-            await broker.publish("t", "a", b"x")
-
-
 # Readiness.
 
 
@@ -190,9 +156,24 @@ async def test_running_broker_is_ready_and_a_stopping_one_is_not(broker: Broker)
     assert await broker.unready_reasons() == ("stopping",)
 
 
-async def test_broker_that_has_not_started_is_not_ready(listener: socket.socket) -> None:
-    with listener:
-        broker = broker_that_does_not_serve(listener)
+async def test_broker_that_has_not_started_is_not_ready() -> None:
+    engine = Engine()
+    with open_listener(Address("127.0.0.1", 0), 5) as listener:
+        broker = Broker(
+            make_config(),
+            engine,
+            ShardThreads(engine, stop_grace_s=0),
+            DurableData(None),
+            Store(Database.open(None)),
+            PluginHost(()),
+            DevelopmentAuthenticator(),
+            (),
+            OpenedAuthenticators(PasswordVerifier(threads=1, remember_s=0, remember_limit=1)),
+            None,
+            listener,
+            {},
+            {},
+        )
         assert await broker.unready_reasons() == ("starting",)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from rookery.server.broker import Broker, BrokerDiskFull
+from rookery.server.broker import Broker
+from rookery.server.errors import BrokerDiskFull
 from rookery.server.events import StorageFailed, StorageRecovered
 from support.own_broker import broker_with, connect
 from support.packets import Puback, Publish

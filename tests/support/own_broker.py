@@ -5,8 +5,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from rookery.server.auth.authenticator import Authenticator, EnhancedAuthenticator
-from rookery.server.broker import Broker, open_broker
+from rookery.server.broker import Broker
 from rookery.server.config import Config
+from rookery.server.opening import open_broker
 from support import mqtt_client
 from support.mqtt_client import Client
 
