@@ -111,6 +111,13 @@ SHARD_FIGURES = (
     Metric("rookery_shard_received_bytes", "counter", "bytes from clients", SHARD, "bytes_received"),
     Metric("rookery_shard_sent_bytes", "counter", "bytes to clients", SHARD, "bytes_sent"),
     Metric("rookery_shard_turns", "counter", "rounds of its loop", SHARD, "turns"),
+    Metric(
+        "rookery_shard_verdicts_recalled",
+        "counter",
+        "clients that it let in without asking, as others before them",
+        SHARD,
+        "verdicts_recalled",
+    ),
 )
 
 # source: a field of EntranceCounts.

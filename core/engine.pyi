@@ -160,6 +160,8 @@ class Engine:
         permissions: Permissions | None = None,
         lifetime_ms: int = 0,
         message_user_properties: Iterable[tuple[str, str]] = (),
+        remember_ms: int = 0,
+        epoch: int = 0,
     ) -> None:
         """Let the client of a ConnectRequested in, also at the end of an exchange of AUTH packets.
 
@@ -169,7 +171,16 @@ class Engine:
         anything is done; so do all methods below. permissions are what the session may do; None = everything.
         After lifetime_ms the connection ends, for 5.0 with 0xa0; 0 = never. message_user_properties come behind those
         of each message that the client publishes, its will included; 4096 bytes in all.
+
+        For remember_ms from now on its shard lets in whoever comes to the same listener with the same user name and
+        password, in the same way and without asking; 0 = it asks. That ends at once with forget_verdicts, and does
+        not begin when that was called since the question: epoch is that of the ConnectRequested. Clients that name an
+        authentication method or came by adopt with a ticket are always asked about. Not with lifetime_ms or
+        authentication_data.
         """
+
+    def forget_verdicts(self) -> None:
+        """From now on every client is asked about again, whatever was decided about others before."""
 
     def refuse(
         self,

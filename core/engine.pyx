@@ -32,7 +32,7 @@ from rookery.core.sessions.message cimport Message, waiting_bytes
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT, Notice, notice_take
 from rookery.core.sessions.settings cimport Settings
 from rookery.core.sessions.state cimport RESOURCE_COUNT, RESOURCE_FIRST_RATE
-from rookery.core.shards.admission cimport owner_shard, session_key_hash
+from rookery.core.shards.ownership cimport owner_shard, session_key_hash
 from rookery.core.shards.checkpoint cimport checkpoint_begin, checkpoint_has_work, checkpoint_step
 from rookery.core.shards.mailbox cimport shard_wake
 from rookery.core.shards.pages cimport PAGE_ONE_SESSION, PAGE_ONLINE_ONLY, PAGE_STRING_COUNT
@@ -47,14 +47,14 @@ from rookery.core.shards.state cimport (
     ADMIT_STRING_COUNT, ADMIT_TENANT_ID, ADMIT_USER_ID, ADMIT_USER_PROPERTIES, ADOPT_EARLY, ADOPT_PEER,
     ADOPT_STRING_COUNT, AUTH_DATA, AUTH_REASON_STRING, AUTH_STRING_COUNT, AUTH_USER_PROPERTIES, COMMANDS_QUEUED,
     COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM, COMMAND_DISCONNECT,
-    COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_LIST_INBOX, COMMAND_LIST_INFLIGHT,
-    COMMAND_LIST_MATCHES, COMMAND_LIST_RETAINED, COMMAND_LIST_SESSIONS, COMMAND_LIST_SUBSCRIPTIONS, COMMAND_OBSERVE,
-    COMMAND_PUBLISH, COMMAND_PUBLISH_BATCH,
-    COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS,
-    COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS,
-    COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE,
-    CONNECT_TIMEOUT_MS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT,
-    FAREWELL_USER_PROPERTIES, PACKET_TIMEOUT_MS, Command, Event, MemoryLink, Shard, Universe,
+    COMMAND_FIND_SESSION, COMMAND_FORGET_VERDICTS, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_LIST_INBOX,
+    COMMAND_LIST_INFLIGHT, COMMAND_LIST_MATCHES, COMMAND_LIST_RETAINED, COMMAND_LIST_SESSIONS,
+    COMMAND_LIST_SUBSCRIPTIONS, COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_PUBLISH_BATCH, COMMAND_REFUSE,
+    COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN, COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP,
+    COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED,
+    COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE, CONNECT_TIMEOUT_MS,
+    FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, FAREWELL_STRING_COUNT, FAREWELL_USER_PROPERTIES,
+    PACKET_TIMEOUT_MS, Command, Event, MemoryLink, Shard, Universe,
 )
 from rookery.core.shards.gate cimport (
     GATE_ANSWER_COUNT, Gate, gate_enter, gate_free, gate_leave, gate_network_of_text, gate_new,
@@ -62,7 +62,7 @@ from rookery.core.shards.gate cimport (
 from rookery.core.shards.transport cimport memory_link_new, memory_link_release
 from rookery.core.streams.tls cimport TlsLibrary
 from rookery.core.shards.turn cimport clock_ms, shard_run, shard_turn
-from rookery.core.structures.atomics cimport atomic_load_u32
+from rookery.core.structures.atomics cimport atomic_add_u64, atomic_load_u32
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.hashing cimport hash_bytes
 from rookery.core.structures.mutex cimport mutex_lock, mutex_unlock
@@ -130,6 +130,7 @@ cdef class Engine:
 
     def __cinit__(self, *, int shard_count=1, str server_id="", object default_settings=None):
         cdef bytes seed = os.urandom(16)
+        cdef bytes verdict_seed = os.urandom(32)
         cdef uint32_t index
         if not 1 <= shard_count <= _SHARDS_MAXIMUM:
             raise ValueError(f"shard_count is {shard_count}, it must be 1 to {_SHARDS_MAXIMUM}")
@@ -144,6 +145,7 @@ cdef class Engine:
         registry_init(&self._universe.registry)
         census_init(&self._universe.census)
         memcpy(&self._universe.key, PyBytes_AS_STRING(seed), 16)
+        memcpy(self._universe.verdict_keys, PyBytes_AS_STRING(verdict_seed), 32)
         self._universe.wall_offset_ms = time.time_ns() // 1_000_000 - clock_ms()
         compile_settings(default_settings or TenantSettings(), &self._universe.default_settings)
         self._universe.default_quota_limits = compile_quota(default_settings or TenantSettings())
@@ -518,7 +520,7 @@ cdef class Engine:
     def admit(
         self, uint64_t connection, *, str tenant_id, str user_id, bytes attributes=b"{}", str response_information="",
         str reason_string="", object user_properties=(), bytes authentication_data=None, Permissions permissions=None,
-        uint64_t lifetime_ms=0, object message_user_properties=(),
+        uint64_t lifetime_ms=0, object message_user_properties=(), uint64_t remember_ms=0, uint64_t epoch=0,
     ):
         cdef bytes tenant = encode_name(tenant_id, "tenant_id")
         cdef bytes user = encode_name(user_id, "user_id")
@@ -531,6 +533,8 @@ cdef class Engine:
         cdef Command *command
         if not tenant:
             raise ValueError("tenant_id is empty")
+        if remember_ms and (lifetime_ms or authentication_data is not None):
+            raise ValueError("a verdict with a lifetime or authentication data holds for one connection")
         self._shard(<uint32_t> (connection >> _HANDLE_SHARD_BIT))
         strings[ADMIT_TENANT_ID] = view(tenant)
         strings[ADMIT_USER_ID] = view(user)
@@ -545,7 +549,16 @@ cdef class Engine:
             command.flag = authentication_data is not None
             command.rules = acquire_rules(permissions)
             command.number = lifetime_ms
+            command.remember_ms = remember_ms
+            command.epoch = epoch
         self._put_verdict(connection, command)
+
+    def forget_verdicts(self):
+        cdef uint32_t shard
+        self._shard(0)
+        atomic_add_u64(&self._universe.verdict_epoch, 1)
+        for shard in range(<uint32_t> self.shard_count):
+            self._put(shard, command_new(COMMAND_FORGET_VERDICTS, NULL, 0), 0)
 
     cdef int _part(
         self, uint64_t connection, uint8_t kind, int reason_code, str reason_string, str server_reference,
@@ -672,6 +685,7 @@ cdef class Engine:
         cdef uint32_t shard
         cdef Command *command
         replaced.replace_by(permissions)
+        self.forget_verdicts()
         for shard in range(<uint32_t> self.shard_count):
             self._shard(shard)
             command = command_new(COMMAND_REPLACE_PERMISSIONS, NULL, 0)

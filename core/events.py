@@ -32,6 +32,7 @@ class ConnectRequested:
     authentication_method: str | None = None  # of an enhanced authentication [MQTT5 4.12]; None = plain
     authentication_data: bytes | None = None  # that the client begins it with
     ticket: int = 0  # that Engine.adopt was given for it; 0 = none
+    epoch: int = 0  # for Engine.admit, when the verdict is to be remembered
     tenant_id: str | None = None  # of all clients that came in like this one, as the listener says; None = any
     certificate: bytes | None = None  # DER of the client's, which the TLS handshake has verified; None without one
     certificate_name: str | None = None  # the common name of a verified one, where a proxy tells no more of it
@@ -162,6 +163,7 @@ class ShardStatistics:
     bytes_received: int
     bytes_sent: int
     turns: int
+    verdicts_recalled: int = 0  # clients that were let in without asking, see Engine.admit
 
 
 @dataclass(frozen=True, slots=True)

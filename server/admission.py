@@ -32,7 +32,7 @@ from .commands import RETRY_S
 from .config import AuthenticationSection
 from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
-from .permissions import PermissionSource
+from .permissions import PermissionSource, RulePermissions
 from .tenancy import UNKNOWN
 
 OWN_USERS = "$plugin/"  # What user ids of the broker's own connections begin with, and nobody else's.
@@ -225,6 +225,8 @@ class Admission:
                 permissions=None if is_own else self._permissions_of(request, decision),
                 lifetime_ms=decision.lifetime_ms(time.time()),
                 message_user_properties=decision.message_user_properties,
+                remember_ms=round(decision.remember_s * 1000) if self._holds_for_others(decision) else 0,
+                epoch=request.epoch,
             )
             self.admitted_count += 1
         elif isinstance(decision, Refused):
@@ -242,6 +244,15 @@ class Admission:
                 )
         else:
             raise TypeError(f"an authenticator decided {decision!r}")
+
+    def _holds_for_others(self, decision: Admitted) -> bool:
+        """May a shard let in the next such client by itself? Not where somebody is to be asked about each client."""
+        return (
+            decision.holds_for_others
+            and not self.doorkeepers
+            and (self._bans is None or not self._bans.are_any())
+            and (self._permission_source is None or isinstance(self._permission_source, RulePermissions))
+        )
 
     def _permissions_of(self, request: ConnectRequested, decision: Admitted) -> Permissions | None:
         if decision.permissions is not None or self._permission_source is None:

@@ -4,8 +4,10 @@ An address is looked up before its client is asked who it is; tenant, user and c
 Whoever is connected stays: disconnect him, too.
 """
 
+import math
 import time
 from bisect import bisect_right
+from collections.abc import Callable
 
 import trio
 
@@ -23,10 +25,12 @@ _Key = tuple[BanKind, str, str]  # kind, tenant, value
 class PersistentBans:
     """All bans, and whom they hold for."""
 
-    def __init__(self, table: Bans) -> None:
+    def __init__(self, table: Bans, on_change: Callable[[], None] = lambda: None) -> None:
         self._table = table
+        self._on_change = on_change  # after each, when it is in force
         self._in_force: dict[_Key, Ban] = {}
         self._numbers: list[Ban] = []  # the same by number
+        self._last_expires_at_s = 0.0  # seconds of the epoch
         self._changing = trio.Lock()  # What is kept and what is in force must come in the same order.
 
     def __len__(self) -> int:
@@ -73,9 +77,16 @@ class PersistentBans:
         with trio.CancelScope(shield=True):  # What is kept has to be in force, too.
             self._numbers = await self._table.all()
             self._in_force = {(ban.kind, ban.tenant_id, ban.value): ban for ban in self._numbers}
+            ends = (math.inf if ban.expires_at_s is None else ban.expires_at_s for ban in self._numbers)
+            self._last_expires_at_s = max(ends, default=0.0)
+            self._on_change()
+
+    def are_any(self) -> bool:
+        """Is there one that holds? Never blocks, as below."""
+        return time.time() < self._last_expires_at_s
 
     def holds_for_address(self, peer: str) -> bool:
-        """Is the host of "host:port" banned? Never blocks, as below."""
+        """Is the host of "host:port" banned?"""
         return bool(self._in_force) and self._holds(BanKind.ADDRESS, "", host_of(peer))
 
     def holds_for(self, admitted: Admitted, client_id: str) -> bool:

@@ -108,7 +108,9 @@ class Broker:
 
         self.stored_settings = PersistentSettings(self.settings, store.settings, insist)
         self.rules = PersistentRules(store.rules, permissions if config.permissions.database else None)
-        self.bans = PersistentBans(store.bans)
+        # Whoever is let in the same way as another before him meets nobody here, until something changes.
+        self.bans = PersistentBans(store.bans, engine.forget_verdicts)
+        store.users.watchers.append(lambda tenant_id, user_id: engine.forget_verdicts())
         self.users = Accounts(store.users, opened.verifier)
         self.permissions = permissions  # the rules of everybody whose authenticator gave none; None = there are none
         if permissions is not None:
@@ -206,6 +208,7 @@ class Broker:
                 _log.error(f"{name}_not_reloaded", reason=str(error))
             else:
                 _log.info(f"{name}_reloaded", **facts)
+        self._engine.forget_verdicts()
 
     async def unready_reasons(self) -> tuple[str, ...]:
         """Why clients should not be sent here now; empty when they should. Asks every shard for a sign of life."""

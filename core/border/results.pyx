@@ -89,6 +89,7 @@ cdef object _connect_requested(const Event *event):
         authentication_method=_taken(event, CONNECT_METHOD).decode() if flags & CONNECT_HAS_METHOD else None,
         authentication_data=_taken(event, CONNECT_DATA) if flags & CONNECT_HAS_DATA else None,
         ticket=event.numbers[4],
+        epoch=event.numbers[5],
     )
 
 
@@ -134,6 +135,7 @@ cdef object _statistics(const Event *event, uint32_t shard):
         actions_denied=event.numbers[11],
         connections_held=event.numbers[12],
         resources_throttled=event.numbers[13],
+        verdicts_recalled=event.numbers[14],
     )
 
 

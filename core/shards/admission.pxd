@@ -8,9 +8,8 @@ While it waits for the verdict the connection is not read, so that the bytes beh
 (those that came with it are kept).
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 from rookery.core.shards.state cimport Command, Connection, Mail, Shard, Transfer
-from rookery.core.structures.bytes cimport Bytes
 
 
 # The first packet came whole; body is its variable header and payload.
@@ -22,8 +21,5 @@ cdef void admission_admit(Shard *shard, Command *command) noexcept nogil
 cdef void admission_refuse(Shard *shard, Command *command) noexcept nogil
 # A connection that was admitted on another shard and whose session lives here.
 cdef void admission_take_transfer(Shard *shard, Mail *mail) noexcept nogil
-# Which session, and where it lives: the hash of user and client identifier, and the shard that owns it.
-cdef uint64_t session_key_hash(Shard *shard, Bytes user_id, Bytes client_id) noexcept nogil
-cdef uint32_t owner_shard(Shard *shard, Bytes tenant_id, uint64_t key_hash) noexcept nogil
 # Give back everything of a transfer that nobody takes.
 cdef void abandon_transfer(Transfer *transfer) noexcept nogil

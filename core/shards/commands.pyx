@@ -12,14 +12,13 @@ from rookery.core.sessions.quota cimport has_quota, quota_make, quota_set_limits
 from rookery.core.sessions.retain cimport RETAIN_NO_MEMORY, tenant_retain
 from rookery.core.sessions.session cimport session_find
 from rookery.core.sessions.state cimport RESOURCE_COUNT, Counters, Quota, Session, Tenant
-from rookery.core.shards.admission cimport (
-    admission_admit, admission_refuse, session_key_hash,
-)
+from rookery.core.shards.admission cimport admission_admit, admission_refuse
 from rookery.core.shards.answers cimport answer_begin, answer_put
 from rookery.core.shards.authentication cimport authentication_challenge, authentication_confirm
 from rookery.core.shards.connections cimport connection_by_handle, connection_drop, connection_new
 from rookery.core.shards.lifecycle cimport connection_close, connection_close_with, connection_refuse
 from rookery.core.shards.listeners cimport adopt, listener_add, listeners_clear
+from rookery.core.shards.ownership cimport session_key_hash
 from rookery.core.shards.pages cimport page_tell
 from rookery.core.shards.permissions cimport permissions_replace, permissions_set
 from rookery.core.shards.publishing cimport shard_publish_here
@@ -28,20 +27,19 @@ from rookery.core.shards.queues cimport (
 )
 from rookery.core.shards.state cimport (
     ATTACHED, AUTH_DUE, COMMAND_ADMIT, COMMAND_ADOPT, COMMAND_CHALLENGE, COMMAND_CONFIGURE, COMMAND_CONFIRM,
-    COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN, COMMAND_OBSERVE,
-    COMMAND_PUBLISH, COMMAND_PUBLISH_BATCH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS, COMMAND_RETAIN,
-    COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING, COMMAND_SUBSCRIBE,
-    COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS, COMMAND_THROTTLE,
-    COMMAND_UNSUBSCRIBE,
-    CONNECT_DUE, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PUBLISHED, EVENT_SESSION, EVENT_STATISTICS,
-    FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE,
-    KEY_REASON_STRING, KEY_SERVER_REFERENCE, KEY_TOPIC_FILTER, PUBLISHED_DROPS,
-    VERDICT_DUE, Command, Connection, Event, Shard,
+    COMMAND_DISCONNECT, COMMAND_FIND_SESSION, COMMAND_FORGET_VERDICTS, COMMAND_KILL, COMMAND_LINK, COMMAND_LISTEN,
+    COMMAND_OBSERVE, COMMAND_PUBLISH, COMMAND_PUBLISH_BATCH, COMMAND_REFUSE, COMMAND_REPLACE_PERMISSIONS,
+    COMMAND_RETAIN, COMMAND_SET_PERMISSIONS, COMMAND_STATISTICS, COMMAND_STOP, COMMAND_STOP_LISTENING,
+    COMMAND_SUBSCRIBE, COMMAND_SWEEP_CONNECTIONS, COMMAND_SWEEP_RETAINED, COMMAND_SWEEP_SESSIONS, COMMAND_TELL_TENANTS,
+    COMMAND_THROTTLE, COMMAND_UNSUBSCRIBE, CONNECT_DUE, EVENT_NO_SESSION, EVENT_NUMBER, EVENT_PUBLISHED, EVENT_SESSION,
+    EVENT_STATISTICS, FAREWELL_REASON_STRING, FAREWELL_SERVER_REFERENCE, KEY_REASON_STRING, KEY_SERVER_REFERENCE,
+    KEY_TOPIC_FILTER, PUBLISHED_DROPS, VERDICT_DUE, Command, Connection, Event, Shard,
 )
 from rookery.core.shards.subscribe_packets cimport subscribe_for, unsubscribe_for
 from rookery.core.shards.sweeps cimport SWEEP_CONNECTIONS, SWEEP_RETAINED, SWEEP_SESSIONS, sweep_begin
 from rookery.core.shards.tenants cimport tenant_acquire, tenant_find, tenant_release
 from rookery.core.shards.transport cimport memory_link_release
+from rookery.core.shards.verdicts cimport verdicts_forget
 from rookery.core.structures.atomics cimport atomic_store_u32
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.pointer_map cimport pointer_map_each
@@ -203,6 +201,7 @@ cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
     event.numbers[2] = shard.tenants.count
     event.numbers[3] = shard.world.subscription_count
     event.numbers[10] = shard.turns
+    event.numbers[14] = shard.verdicts_recalled
     _add_counters(event, &shard.departed.total)
     tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
     while tenant != NULL:
@@ -393,6 +392,8 @@ cdef void _run(Shard *shard, Command *command) noexcept nogil:
         return
     if kind == COMMAND_LISTEN:
         listener_add(shard, command.descriptor, command.listener_id)
+    elif kind == COMMAND_FORGET_VERDICTS:
+        verdicts_forget(shard)
     elif kind == COMMAND_STOP_LISTENING:
         listeners_clear(shard)
     elif kind == COMMAND_ADOPT:

@@ -6,7 +6,6 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strlen
 
 from rookery.core.sessions.state cimport TIMER_LISTENER
-from rookery.core.sessions.witness cimport absent
 from rookery.core.shards.connections cimport connection_new, connection_ready, connection_report_closed
 from rookery.core.shards.gate cimport GATE_OPEN, Gate, gate_enter, gate_leave, gate_network_of_socket
 from rookery.core.shards.queues cimport command_string
@@ -42,38 +41,48 @@ cdef extern from * nogil:
     #include <arpa/inet.h>
     #include <unistd.h>
 
-    static int rookery_accept(int listener) {
-        return accept4(listener, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    /* peer: whom the connection is from. */
+    static int rookery_accept(int listener, struct sockaddr_storage *peer) {
+        socklen_t size = sizeof(*peer);
+        peer->ss_family = AF_UNSPEC;
+        return accept4(listener, (struct sockaddr *) peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     }
 
+    /* Connections have what their listener has. */
     static void rookery_no_delay(int descriptor) {
         int one = 1;
         setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     }
 
-    /* "host:port" of the peer into out; empty for a socket without one. */
-    static void rookery_peer(int descriptor, char *out, int size) {
-        struct sockaddr_storage address;
-        socklen_t length = sizeof(address);
+    static void rookery_peer_of(int descriptor, struct sockaddr_storage *peer) {
+        socklen_t size = sizeof(*peer);
+        if (getpeername(descriptor, (struct sockaddr *) peer, &size) != 0) peer->ss_family = AF_UNSPEC;
+    }
+
+    /* "host:port" into out; empty where nothing is known. */
+    static void rookery_name_peer(const struct sockaddr_storage *peer, char *out, int size) {
         char host[INET6_ADDRSTRLEN] = "";
         out[0] = 0;
-        if (getpeername(descriptor, (struct sockaddr *) &address, &length) != 0) return;
-        if (address.ss_family == AF_INET) {
-            struct sockaddr_in *v4 = (struct sockaddr_in *) &address;
+        if (peer->ss_family == AF_INET) {
+            const struct sockaddr_in *v4 = (const struct sockaddr_in *) peer;
             inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
             snprintf(out, size, "%s:%d", host, ntohs(v4->sin_port));
-        } else if (address.ss_family == AF_INET6) {
-            struct sockaddr_in6 *v6 = (struct sockaddr_in6 *) &address;
+        } else if (peer->ss_family == AF_INET6) {
+            const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) peer;
             inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
             snprintf(out, size, "[%s]:%d", host, ntohs(v6->sin6_port));
-        } else {
+        } else if (peer->ss_family != AF_UNSPEC) {
             snprintf(out, size, "local");
         }
     }
     """
-    int rookery_accept(int listener)
+    ctypedef struct PeerAddress "struct sockaddr_storage":
+        pass
+
+    int rookery_accept(int listener, PeerAddress *peer)
     void rookery_no_delay(int descriptor)
-    void rookery_peer(int descriptor, char *out, int size)
+    void rookery_peer_of(int descriptor, PeerAddress *peer)
+    void rookery_name_peer(const PeerAddress *peer, char *out, int size)
     int close(int descriptor)
 
 cdef enum:
@@ -100,22 +109,16 @@ cdef int listener_add(Shard *shard, int descriptor, uint32_t listener_id) noexce
     listener.timer.kind = TIMER_LISTENER
     listener.next = shard.listeners
     shard.listeners = listener
+    # Without it a small acknowledgement waits for the one before it.
+    rookery_no_delay(descriptor)
     _listen(shard, listener)
     return 0
 
 
 cdef Connection *_welcome(Shard *shard, int descriptor, uint32_t listener_id, Bytes name) noexcept nogil:
-    """A connection that serves the socket; name is its peer's, empty = as the socket says. NULL: it was closed."""
+    """A connection that serves the socket; name is its peer's. NULL: it was closed."""
     cdef Connection *connection
-    cdef char text[_PEER_SIZE]
-    cdef uint8_t *peer
-    # Without it a small acknowledgement waits for the one before it.
-    rookery_no_delay(descriptor)
-    if name.size == 0:
-        rookery_peer(descriptor, text, _PEER_SIZE)
-        name.data = <const uint8_t *> text
-        name.size = strlen(text)
-    peer = <uint8_t *> malloc(name.size + 1)
+    cdef uint8_t *peer = <uint8_t *> malloc(name.size + 1)
     if peer != NULL:
         memcpy(peer, name.data, name.size)
         connection = connection_new(shard, descriptor, NULL, listener_id, peer, <uint16_t> name.size)
@@ -124,6 +127,15 @@ cdef Connection *_welcome(Shard *shard, int descriptor, uint32_t listener_id, By
     free(peer)
     close(descriptor)
     return NULL
+
+
+cdef Bytes _name_of(const PeerAddress *peer, char *text) noexcept nogil:
+    """"host:port", written into text, which has _PEER_SIZE."""
+    cdef Bytes name
+    rookery_name_peer(peer, text, _PEER_SIZE)
+    name.data = <const uint8_t *> text
+    name.size = strlen(text)
+    return name
 
 
 cdef void adopt_nobody(Shard *shard, Command *command) noexcept nogil:
@@ -139,7 +151,10 @@ cdef void adopt_nobody(Shard *shard, Command *command) noexcept nogil:
 cdef void adopt(Shard *shard, Command *command) noexcept nogil:
     cdef Bytes early = command_string(command, ADOPT_EARLY)
     cdef WebSocket *websocket = NULL
+    cdef Bytes name = command_string(command, ADOPT_PEER)
     cdef Tls *tls = NULL
+    cdef PeerAddress peer
+    cdef char text[_PEER_SIZE]
     cdef Connection *connection
     if shard.is_stopping:
         adopt_nobody(shard, command)
@@ -153,7 +168,11 @@ cdef void adopt(Shard *shard, Command *command) noexcept nogil:
         websocket_free(websocket)
         adopt_nobody(shard, command)
         return
-    connection = _welcome(shard, command.descriptor, command.listener_id, command_string(command, ADOPT_PEER))
+    rookery_no_delay(command.descriptor)
+    if name.size == 0:
+        rookery_peer_of(command.descriptor, &peer)
+        name = _name_of(&peer, text)
+    connection = _welcome(shard, command.descriptor, command.listener_id, name)
     if connection == NULL:
         tls_free(tls)
         websocket_free(websocket)
@@ -172,10 +191,11 @@ cdef void adopt(Shard *shard, Command *command) noexcept nogil:
         connection_ready(connection)
 
 
-cdef void _let_in(Shard *shard, int descriptor, uint32_t listener_id) noexcept nogil:
+cdef void _let_in(Shard *shard, int descriptor, uint32_t listener_id, const PeerAddress *peer) noexcept nogil:
     """Serve a socket that was accepted here, if the gate is open for it."""
     cdef Gate *gate = shard.universe.gate
     cdef uint64_t network = 0
+    cdef char text[_PEER_SIZE]
     cdef Connection *connection
     if gate != NULL:
         network = gate_network_of_socket(gate, descriptor)
@@ -184,7 +204,7 @@ cdef void _let_in(Shard *shard, int descriptor, uint32_t listener_id) noexcept n
             # a limit of connections is to spare us.
             close(descriptor)
             return
-    connection = _welcome(shard, descriptor, listener_id, absent())
+    connection = _welcome(shard, descriptor, listener_id, _name_of(peer, text))
     if connection != NULL:
         connection.network = network
         connection.is_counted = gate != NULL
@@ -194,6 +214,7 @@ cdef void _let_in(Shard *shard, int descriptor, uint32_t listener_id) noexcept n
 
 cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
     cdef Listener *listener = shard.listeners
+    cdef PeerAddress peer
     cdef int descriptor
     cdef uint32_t _count
     while listener != NULL and listener.index != index:
@@ -201,9 +222,9 @@ cdef void listener_accept(Shard *shard, uint32_t index) noexcept nogil:
     if listener == NULL:
         return
     for _count in range(ACCEPTS_PER_TURN):
-        descriptor = rookery_accept(listener.descriptor)
+        descriptor = rookery_accept(listener.descriptor, &peer)
         if descriptor >= 0:
-            _let_in(shard, descriptor, listener.listener_id)
+            _let_in(shard, descriptor, listener.listener_id, &peer)
         elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
             epoll_ctl(shard.epoll_descriptor, EPOLL_CTL_DEL, listener.descriptor, NULL)
             listener.is_paused = 1

@@ -17,7 +17,7 @@ from rookery.core.sessions.state cimport (
     IS_SHARED, Counters, RouteList, Session, Subscription, Tenant,
 )
 from rookery.core.sessions.subscriptions cimport subscription_find, subscription_parsed
-from rookery.core.shards.admission cimport session_key_hash
+from rookery.core.shards.ownership cimport session_key_hash
 from rookery.core.shards.queues cimport command_string, event_new, event_put
 from rookery.core.shards.state cimport (
     COMMAND_LIST_INBOX, COMMAND_LIST_INFLIGHT, COMMAND_LIST_MATCHES, COMMAND_LIST_RETAINED, COMMAND_LIST_SESSIONS,

@@ -28,7 +28,7 @@ from rookery.core.sessions.quota cimport session_measure
 from rookery.core.sessions.session cimport session_end, session_find, session_new
 from rookery.core.sessions.state cimport NO_LOCAL, RETAIN_AS_PUBLISHED, Session, Tenant, World
 from rookery.core.sessions.subscriptions cimport SUBSCRIBE_NO_MEMORY, session_subscribe, session_unsubscribe
-from rookery.core.shards.admission cimport owner_shard, session_key_hash
+from rookery.core.shards.ownership cimport owner_shard, session_key_hash
 from rookery.core.shards.errands cimport errands_send
 from rookery.core.shards.lifecycle cimport session_await_end
 from rookery.core.shards.mailbox cimport mail_hand_over

@@ -23,6 +23,7 @@ from rookery.core.shards.state cimport (
 )
 from rookery.core.shards.sweeps cimport sweeps_clear
 from rookery.core.shards.tenants cimport tenants_clear
+from rookery.core.shards.verdicts cimport verdicts_forget
 from rookery.core.shards.wills cimport wills_clear
 from rookery.core.structures.mutex cimport mutex_destroy, mutex_init
 from rookery.core.structures.timers cimport wheel_free, wheel_new
@@ -176,6 +177,7 @@ cdef void shard_free(Shard *shard) noexcept nogil:
         wheel_free(shard.world.wheel)
     if shard.world.cache != NULL:
         cache_free(shard.world.cache)
+    verdicts_forget(shard)
     pool_clear(&shard.pool)
     free(shard.world.targets)
     free(shard.world.target_ids)

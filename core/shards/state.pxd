@@ -48,6 +48,7 @@ cdef enum ShardLimit:
     EVENTS_PER_TURN = 256          # ready sockets taken from the kernel at once
     FLUSH_EARLY_BYTES = 4194304    # put into outboxes within one turn: caps what a fan-out makes of one read
     PENDING_CONNECTS = 16384       # CONNECTs that may wait for a verdict, per shard
+    VERDICTS_REMEMBERED = 16384    # admissions that hold for others, per shard: some 200 bytes each
     COMMANDS_QUEUED = 65536        # commands from Python that may wait, per shard
     CONNECT_TIMEOUT_MS = 20000     # from accept to the verdict; BifroMQ's connTimeoutSec
     PACKET_TIMEOUT_MS = 60000      # from the first byte of a packet to its last: 256 KiB at 4 KiB/s
@@ -299,6 +300,7 @@ cdef enum CommandKind:
     COMMAND_SUBSCRIBE = 22     # number: QoS
     COMMAND_UNSUBSCRIBE = 23
     COMMAND_RETAIN = 24
+    COMMAND_FORGET_VERDICTS = 25
     COMMAND_PUBLISH_BATCH = 41
     COMMAND_TELL_TENANTS = 50  # these: see pages.pxd
     COMMAND_LIST_SESSIONS = 51
@@ -355,6 +357,8 @@ cdef struct Command:
     uint32_t listener_id
     uint64_t request           # or the handle of a connection
     uint64_t number            # with ADMIT and CONFIRM: milliseconds that the connection may last; 0 = for ever
+    uint64_t remember_ms       # with ADMIT: how long it holds for others, see verdicts.pxd; 0 = for nobody else
+    uint64_t epoch             # with ADMIT: Universe.verdict_epoch when the question was asked
     uint64_t ticket            # with ADOPT; 0 = none
     uint64_t network           # with ADOPT: by which the gate counts it
     uint8_t is_counted         # with ADOPT: it came through the gate
@@ -367,6 +371,14 @@ cdef struct Command:
     uint32_t sizes[12]         # STRINGS_MAXIMUM: of the byte strings that follow the struct, one after the other
     Settings settings          # COMMAND_CONFIGURE
     uint64_t *quota_limits     # COMMAND_CONFIGURE: 2 * RESOURCE_COUNT, as for quota_set_limits; owned; NULL = none
+
+
+cdef struct Verdict:           # an admission that holds for others, see verdicts.pxd
+    uint64_t key[2]            # of listener, user name and password
+    uint64_t epoch
+    uint64_t expires_at_ms
+    RuleSet *rules             # one reference; NULL = none
+    uint32_t sizes[8]          # ADMIT_STRING_COUNT: of the byte strings that follow the struct, as in Command
 
 
 cdef struct Transfer:          # a connection on its way to the shard that owns its session
@@ -504,6 +516,8 @@ cdef struct Checkpoint:        # a shard's part of it, see checkpoint.pxd
 cdef struct Universe:
     uint32_t shard_count
     HashKey key
+    HashKey verdict_keys[2]
+    uint64_t verdict_epoch     # the number of changes of mind of who decides. Atomic
     TlsLibrary tls             # zero until there are TLS listeners
     Gate *gate                 # NULL = connections have no limits; owned
     uint32_t connect_timeout_ms  # from accept to the verdict
@@ -552,6 +566,8 @@ cdef struct Shard:
     Connection *free_connections
     uint32_t connection_count
     uint32_t pending_connects
+    Verdict **verdicts         # by the first half of the key; NULL = none is remembered
+    uint64_t verdicts_recalled
     uint32_t pending_authentications    # strangers in an exchange
     uint32_t pending_reauthentications  # connected clients in one
     Connection *held           # publishers of whom nothing is read, see holding.pxd

@@ -31,6 +31,9 @@ class Admitted:
     expires_at_s: float | None = None  # seconds of the epoch: the connection ends then; None = never
     # Come behind those of each message that it publishes, its will included; 4096 bytes in all.
     message_user_properties: UserProperties = ()
+    # How long whoever comes to the same listener with the same user name and password is let in like this client, by
+    # the core and without asking. A change of users, rules or bans and a reload end it. 0 = each is asked about.
+    remember_s: float = field(default=0.0, compare=False)
     # All below is told to clients of 5.0 only.
     response_information: str = ""  # to one that asks for it: where its response topics begin [MQTT5 3.2.2.3.15]
     reason_string: str = ""
@@ -42,6 +45,11 @@ class Admitted:
         if self.expires_at_s is None:
             return 0
         return max(1, round(min(self.expires_at_s - now_s, LIFETIME_MAXIMUM_S) * 1000))
+
+    @property
+    def holds_for_others(self) -> bool:
+        """Does it say so, and nothing of this one client?"""
+        return self.remember_s > 0 and self.expires_at_s is None and self.authentication_data is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ _OTHER_NAME = Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "the user name is no
 class CertificateAuthenticator:
     """Admits whoever has a certificate that names him."""
 
+    leaves_lastingly = True
+
     def __init__(self, terms: CertificateTerms) -> None:
         self._terms = terms
 

@@ -6,6 +6,7 @@ from .authenticator import Admitted, Decision
 
 DEFAULT_TENANT = "DevOnly"
 DEFAULT_USER = "DevUser"
+REMEMBER_S = 86_400.0  # It never changes its mind.
 
 
 class DevelopmentAuthenticator:
@@ -23,12 +24,16 @@ class DevelopmentAuthenticator:
         """See the class."""
         username = request.tenant_and_user
         if not username:
-            return Admitted(request.tenant_id or DEFAULT_TENANT, DEFAULT_USER)
+            return _admitted(request.tenant_id or DEFAULT_TENANT, DEFAULT_USER)
         tenant_id, _, user_id = username.partition("/")
         if tenant_id and user_id and "/" not in user_id:
-            return Admitted(tenant_id, user_id)
-        return Admitted(DEFAULT_TENANT, username)
+            return _admitted(tenant_id, user_id)
+        return _admitted(DEFAULT_TENANT, username)
 
     async def authenticate(self, request: ConnectRequested) -> Decision:
         """The same decision; admission asks for decide, which costs no task."""
         return self.decide(request)
+
+
+def _admitted(tenant_id: str, user_id: str) -> Admitted:
+    return Admitted(tenant_id, user_id, remember_s=REMEMBER_S)

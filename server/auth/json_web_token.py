@@ -47,6 +47,8 @@ _REASONS: tuple[tuple[type[exceptions.PyJWTError], str], ...] = (
 class JwtAuthenticator:
     """Admits whoever brings a token that holds."""
 
+    leaves_lastingly = True
+
     def __init__(self, terms: TokenTerms, keys: KeySet | None, secrets: Sequence[Key], rules: ClaimedRules) -> None:
         self._terms = terms
         self._keys = keys

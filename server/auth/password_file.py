@@ -127,6 +127,8 @@ def _replace(file: Path, lines: list[str]) -> None:
 class PasswordFileAuthenticator:
     """Users and passwords of a file that can be read again. Made by open."""
 
+    leaves_lastingly = True
+
     def __init__(self, file: Path, hashes: Mapping[str, str], verifier: PasswordVerifier) -> None:
         self._file = file
         self._hashes = hashes
@@ -152,9 +154,8 @@ class PasswordFileAuthenticator:
         if not username or not request.password:
             return NOT_MINE
         hash_line = self._hashes.get(username)
-        if hash_line is not None and self._verifier.is_remembered(hash_line, request.password):
-            return _admitted(username)
-        return None
+        remember_s = 0.0 if hash_line is None else self._verifier.remembered_for_s(hash_line, request.password)
+        return _admitted(username, remember_s) if remember_s else None
 
     async def authenticate(self, request: ConnectRequested) -> Decision | NotMine:
         """See Link."""
@@ -167,9 +168,9 @@ class PasswordFileAuthenticator:
         if hash_line is None:
             return NOT_MINE
         if is_right and self._hashes.get(username) == hash_line:
-            return _admitted(username)
+            return _admitted(username, self._verifier.remembered_for_s(hash_line, request.password))
         return BAD_CREDENTIALS
 
 
-def _admitted(username: str) -> Admitted:
-    return Admitted(*parse_username(username))
+def _admitted(username: str, remember_s: float) -> Admitted:
+    return Admitted(*parse_username(username), remember_s=remember_s)

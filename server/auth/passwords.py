@@ -67,16 +67,17 @@ class RememberedSuccesses:
         if len(self._forgotten_at) > self._limit:
             self._forgotten_at.popitem(last=False)
 
-    def has(self, hash_line: str, password: bytes) -> bool:
-        """Whether this password was right for this hash within the time. Microseconds."""
+    def time_left_s(self, hash_line: str, password: bytes) -> float:
+        """For how long it will be remembered that this password was right for this hash; 0 = it is not."""
         digest = self._digest(hash_line, password)
         forgotten_at = self._forgotten_at.get(digest)
         if forgotten_at is None:
-            return False
-        if trio.current_time() < forgotten_at:
-            return True
+            return 0.0
+        left_s = forgotten_at - trio.current_time()
+        if left_s > 0:
+            return left_s
         del self._forgotten_at[digest]
-        return False
+        return 0.0
 
     def _digest(self, hash_line: str, password: bytes) -> bytes:
         # The hash line stands for the user: it has a salt of its own, and a new password makes a new one. It holds no
@@ -92,9 +93,9 @@ class PasswordVerifier:
         self._remembered = RememberedSuccesses(for_s=remember_s, limit=remember_limit)
         self.hashed_count = 0  # verifications that took a thread
 
-    def is_remembered(self, hash_line: str, password: bytes) -> bool:
-        """Whether this was verified a short while ago. Never blocks."""
-        return self._remembered.has(hash_line, password)
+    def remembered_for_s(self, hash_line: str, password: bytes) -> float:
+        """For how long it will be known that this was verified a short while ago; 0 = it is not. Never blocks."""
+        return self._remembered.time_left_s(hash_line, password)
 
     async def hash(self, password: str) -> str:
         """As hash_password, in one of the threads."""

@@ -67,6 +67,8 @@ class KnownUsers:
 class UserTableAuthenticator:
     """Users and passwords of the admin database."""
 
+    leaves_lastingly = True
+
     def __init__(self, known: KnownUsers, verifier: PasswordVerifier) -> None:
         self._known = known
         self._verifier = verifier
@@ -82,9 +84,8 @@ class UserTableAuthenticator:
             return None  # It takes as long as a wrong password.
         if user is None or user.password_hash is None or not user.is_enabled:
             return None
-        if self._verifier.is_remembered(user.password_hash, request.password):
-            return _admitted(user)
-        return None
+        remember_s = self._verifier.remembered_for_s(user.password_hash, request.password)
+        return _admitted(user, remember_s) if remember_s else None
 
     async def authenticate(self, request: ConnectRequested) -> Decision | NotMine:
         """See Link. Raises StoreError."""
@@ -101,9 +102,11 @@ class UserTableAuthenticator:
         if user is None:
             return NOT_MINE
         # He may have been changed meanwhile: whoever was taken out, or has a new password, is not let in.
-        if not is_right or await self._known.find(tenant_id, user_id) != user:
+        if user.password_hash is None or not is_right or await self._known.find(tenant_id, user_id) != user:
             return BAD_CREDENTIALS
-        return _admitted(user) if user.is_enabled else DISABLED
+        if not user.is_enabled:
+            return DISABLED
+        return _admitted(user, self._verifier.remembered_for_s(user.password_hash, request.password))
 
     async def reload(self) -> dict[str, object]:
         """Look at the file again when users come the next time."""
@@ -129,5 +132,5 @@ class TableScramUsers:
         return ScramUser(user.tenant_id, user.user_id, credential, user.attributes)
 
 
-def _admitted(user: "User") -> Admitted:
-    return Admitted(user.tenant_id, user.user_id, user.attributes)
+def _admitted(user: "User", remember_s: float) -> Admitted:
+    return Admitted(user.tenant_id, user.user_id, user.attributes, remember_s=remember_s)

@@ -166,10 +166,10 @@ async def test_plugin_of_the_chain_is_asked_about_users_that_the_file_does_not_h
 async def test_success_is_remembered_and_failure_is_not() -> None:
     verifier = PasswordVerifier(threads=1, remember_s=60, remember_limit=10)
     assert not await verifier.verify(HASH, b"wrong")
-    assert not verifier.is_remembered(HASH, b"wrong")
+    assert not verifier.remembered_for_s(HASH, b"wrong")
     assert await verifier.verify(HASH, b"right")
-    assert verifier.is_remembered(HASH, b"right")
-    assert not verifier.is_remembered(HASH, b"wrong")
+    assert verifier.remembered_for_s(HASH, b"right")
+    assert not verifier.remembered_for_s(HASH, b"wrong")
     assert not await verifier.verify(None, b"right")
 
 
@@ -177,9 +177,9 @@ async def test_remembered_success_ends_after_its_time_and_with_room(autojump_clo
     remembered = RememberedSuccesses(for_s=60, limit=2)
     for password in (b"1", b"2", b"3"):
         remembered.add(HASH, password)
-    assert [remembered.has(HASH, password) for password in (b"1", b"2", b"3")] == [False, True, True]
+    assert [bool(remembered.time_left_s(HASH, password)) for password in (b"1", b"2", b"3")] == [False, True, True]
     await trio.sleep(61)
-    assert not remembered.has(HASH, b"3")
+    assert not remembered.time_left_s(HASH, b"3")
     nothing = RememberedSuccesses(for_s=0, limit=2)
     nothing.add(HASH, b"1")
     assert not len(nothing)

@@ -97,6 +97,7 @@ Verdict = Admitted | Refused | Challenged
 class Broker:
     """An engine, the test's clock, and the control plane in one line: decide says who is let in.
 
+    Without it everybody is, and the shards remember that, as with the authenticator for development.
     data is the folder of the durable log. settings are those of every tenant. decide may return None: then the client
     waits for admit_waiting. answer goes on with enhanced authentications: what follows on AUTH; without it a CONNECT
     that names a method is refused.
@@ -105,7 +106,7 @@ class Broker:
     def __init__(
         self,
         *,
-        decide: Callable[[ConnectRequested], Verdict | None] = lambda request: Admitted(),
+        decide: Callable[[ConnectRequested], Verdict | None] = lambda request: Admitted(remember_ms=86_400_000),
         answer: Callable[[AuthReceived | ReauthenticationRequested], Verdict | None] | None = None,
         shard_count: int | None = None,
         data: Path | None = None,
@@ -289,7 +290,8 @@ class Broker:
             return
         if connection not in self.reauthenticating:
             if isinstance(verdict, Admitted):
-                self.engine.admit(connection, tenant_id=verdict.tenant_id, user_id=verdict.user_id, **verdict.words)
+                words = {"epoch": getattr(request, "epoch", 0), **verdict.words}
+                self.engine.admit(connection, tenant_id=verdict.tenant_id, user_id=verdict.user_id, **words)
             else:
                 self.engine.refuse(connection, verdict.reason_code, verdict.reason_string, **verdict.words)
             return
