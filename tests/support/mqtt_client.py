@@ -84,6 +84,10 @@ async def connect(address: tuple[str, int], *, version: int = MQTT_5_0, **fields
         yield client
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await client.disconnect()
+            # Whatever the test does next finds the client gone.
+            with trio.move_on_after(DEADLINE_S):
+                while await client.stream.receive_some():
+                    pass
 
 
 @contextlib.asynccontextmanager
