@@ -9,9 +9,6 @@ from rookery.core.permissions.rule_set import Permissions
 from rookery.core.quotas import ResourceState
 from rookery.core.settings import TenantSettings
 
-class EngineBusy(Exception):
-    """The command queue of a shard is full; nothing was done."""
-
 def check_message_user_properties(pairs: Iterable[tuple[str, str]]) -> None:
     """Raise ValueError when Engine.admit does not take them as message_user_properties."""
 
@@ -45,7 +42,9 @@ class Engine:
     def waiting_memory(self) -> WaitingMemory:
         """What messages that wait in inboxes take just now."""
 
-    def restore(self, log: DurableLog, now_ms: int | None = None, unix_ms: int | None = None) -> None:
+    def restore(
+        self, log: DurableLog, now_ms: int | None = None, unix_ms: int | None = None, *, writes_qos0: bool = False
+    ) -> None:
         """Read sessions and retained messages back, and write all changes to the log from now on.
 
         Once, before any shard runs; the log's run() must go on until all shards have stopped. now_ms is the clock that

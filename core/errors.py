@@ -37,3 +37,7 @@ class QuotaExceeded(ProtocolError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(ReasonCode.QUOTA_EXCEEDED, detail)
+
+
+class EngineBusy(Exception):
+    """The command queue of a shard is full; nothing was done."""

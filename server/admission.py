@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import trio
 
-from rookery.core.engine import Engine, EngineBusy
+from rookery.core.engine import Engine
+from rookery.core.errors import EngineBusy
 from rookery.core.events import ConnectRequested
 from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode

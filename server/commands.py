@@ -6,7 +6,7 @@ from typing import Protocol
 
 import trio
 
-from rookery.core.engine import EngineBusy
+from rookery.core.errors import EngineBusy
 
 from .replies import Answer
 

@@ -86,6 +86,10 @@ class DataSection(Section):
     segment_size_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1024 * 1024, le=4 * 1024**3, description="size of one file of the durable log"
     )
+    log_qos0: bool = Field(
+        default=False,
+        description="messages of QoS 0 that wait for a persistent session are kept over a restart, too",
+    )
     inbox_memory_bytes: int = Field(
         default=128 * 1024 * 1024,
         ge=0,

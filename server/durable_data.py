@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -108,7 +109,7 @@ async def open_durable_data(section: DataSection, engine: Engine) -> AsyncIterat
     folder = section.directory / LOG_FOLDER
     log = await trio.to_thread.run_sync(_open, section, folder)
     engine.spill(_spill_files(folder.parent, engine.shard_count), section.inbox_memory_bytes)
-    await trio.to_thread.run_sync(engine.restore, log)
+    await trio.to_thread.run_sync(partial(engine.restore, log, writes_qos0=section.log_qos0))
     if log.lost is not None:
         _log.warning(
             "log_tail_cut",

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import trio
 
-from rookery.core.engine import EngineBusy
+from rookery.core.errors import EngineBusy
 
 from .address import Address
 from .auth.penalties import host_of

@@ -4,7 +4,7 @@ from functools import partial
 
 import trio
 
-from rookery.core.engine import EngineBusy
+from rookery.core.errors import EngineBusy
 
 from .commands import Command, insist
 from .durable_data import DurableData

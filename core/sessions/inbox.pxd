@@ -14,6 +14,7 @@ cdef struct Delivery:
     uint32_t *subscription_ids   # [count, id, ...] or NULL; owned
     uint8_t qos                  # the lower of published and granted
     uint8_t retain               # the flag to be sent to this client
+    uint8_t is_written           # of QoS 0: into the log, too; those of QoS 1 and 2 are whenever their session is
     uint32_t shared_place        # of the subscription that brought it, see returns.pxd; 0 = not shared
 
 

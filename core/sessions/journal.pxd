@@ -7,9 +7,9 @@ by its serial, which is unique over all starts; a message is written once and na
     ENDED          it is gone with all that it had
     SUBSCRIBED, UNSUBSCRIBED
     MESSAGE        an application message that deliveries will name
-    QUEUED         a delivery of QoS 1 or 2 joined the inbox; with a packet identifier: it was sent at once
+    QUEUED         a delivery joined the inbox; with a packet identifier: it was sent at once
     SENT           the oldest delivery of the inbox was sent with this packet identifier
-    DROPPED        a delivery left the inbox unsent: expired, or no longer allowed
+    DROPPED        a delivery left the inbox unsent (expired, no longer allowed), or with QoS 0
     RECEIVED       PUBREC came: from now on PUBREL is due
     SETTLED        the packet identifier is free again
     TAKEN          a QoS 2 message of the client came
@@ -19,7 +19,8 @@ by its serial, which is unique over all starts; a message is written once and na
     ARRIVED        a message is a copy of one that another shard has taken, see core/shards/redelivery.pxd;
                    number 0: that one was retained
 
-Transient sessions and QoS 0 are never written. Whoever must not speak before a record is durable asks for it by
+Transient sessions are never written, and deliveries of QoS 0 only from an inbox and where World.writes_qos0 says so.
+Whoever must not speak before a record is durable asks for it by
 journal_await: what its connection is sent from then on leaves after the log has committed.
 """
 
@@ -106,7 +107,7 @@ cdef void journal_queued(
 # Write the message; the number by which deliveries name it.
 cdef uint64_t journal_message(Journal *journal, const Publication *publication) noexcept nogil
 cdef void journal_sent(Session *session, uint16_t packet_id) noexcept nogil
-# place: how many deliveries of QoS 1 and 2 lie before it.
+# place: how many deliveries that are written lie before it.
 cdef void journal_dropped(Session *session, uint32_t place) noexcept nogil
 cdef void journal_received(Session *session, uint16_t packet_id) noexcept nogil
 cdef void journal_settled(Session *session, uint16_t packet_id) noexcept nogil

@@ -162,7 +162,7 @@ cdef uint32_t _drop_sent(Session *session) noexcept nogil:
 cdef uint32_t session_drop_unreadable(Session *session) noexcept nogil:
     cdef uint32_t place
     cdef uint32_t count = 0
-    cdef uint32_t kept = 0  # of QoS 1 and 2
+    cdef uint32_t kept = 0  # of those that are in the log
     cdef Delivery *delivery
     if session.rules == NULL:
         return 0
@@ -171,9 +171,10 @@ cdef uint32_t session_drop_unreadable(Session *session) noexcept nogil:
         if delivery == NULL:
             continue
         if _is_readable(session, delivery.message):
-            kept += delivery.qos > 0
+            if delivery.qos > 0 or delivery.is_written:
+                kept += 1
             continue
-        if delivery.qos > 0 and session.is_written:
+        if session.is_written and (delivery.qos > 0 or delivery.is_written):
             journal_dropped(session, kept)
         drop_kept(session, delivery.message, delivery.qos, DROP_NOT_AUTHORIZED)
         inbox_drop(&session.inbox, delivery)

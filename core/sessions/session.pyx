@@ -9,7 +9,7 @@ from rookery.core.sessions.drops cimport (
     drop_publication, notice_expired,
 )
 from rookery.core.sessions.inbox cimport (
-    Delivery, delivery_clear, inbox_clear, inbox_drop, inbox_oldest_qos0, inbox_pop, inbox_push,
+    Delivery, Inbox, delivery_clear, inbox_at, inbox_clear, inbox_drop, inbox_oldest_qos0, inbox_pop, inbox_push,
 )
 from rookery.core.sessions.inflight cimport (
     NO_PACKET_ID, PUBACK_DUE, PUBCOMP_DUE, PUBREC_DUE, InflightSlot, inflight_add, inflight_clear, inflight_find,
@@ -212,22 +212,44 @@ cdef DeliveryResult _send_qos12(
     return DELIVERY_QUEUED
 
 
+cdef uint32_t _written_before(const Session *session, const Delivery *delivery) noexcept nogil:
+    """How many deliveries of the inbox lie before this one and are in the log."""
+    cdef Inbox *inbox = <Inbox *> &session.inbox
+    cdef uint32_t count = 0
+    cdef uint32_t place
+    cdef const Delivery *each
+    for place in range(inbox.length):
+        each = inbox_at(inbox, place)
+        if each == delivery:
+            break
+        if each != NULL and (each.qos > 0 or each.is_written):
+            count += 1
+    return count
+
+
+cdef void _make_room(Session *session) noexcept nogil:
+    """The oldest delivery of QoS 0 goes for a newer one."""
+    cdef Delivery *oldest = inbox_oldest_qos0(&session.inbox)
+    if oldest == NULL:
+        return
+    if oldest.is_written and session.is_written:
+        journal_dropped(session, _written_before(session, oldest))
+    drop_kept(session, oldest.message, 0, DROP_OVERFLOW_OLDEST)
+    inbox_drop(&session.inbox, oldest)
+
+
 cdef DeliveryResult _put_into_inbox(
     Session *session, Publication *publication, uint8_t qos, uint8_t retain, const uint32_t *subscription_ids,
     uint32_t subscription_id_count
 ) noexcept nogil:
     cdef const Settings *settings = &session.tenant.settings
     cdef Delivery delivery
-    cdef Delivery *oldest
     cdef bint is_full
     if qos == 0:
         is_full = session.inbox.qos0_count >= settings.session_inbox_size
         if is_full and settings.qos0_drop_oldest:
-            oldest = inbox_oldest_qos0(&session.inbox)
-            if oldest != NULL:
-                drop_kept(session, oldest.message, 0, DROP_OVERFLOW_OLDEST)
-                inbox_drop(&session.inbox, oldest)
-                is_full = False
+            _make_room(session)
+            is_full = session.inbox.qos0_count >= settings.session_inbox_size
     else:
         is_full = session.inbox.qos12_count >= settings.session_inbox_size
     if is_full or session.inbox.kept_bytes >= INBOX_LIMIT_BYTES:
@@ -235,6 +257,7 @@ cdef DeliveryResult _put_into_inbox(
         return DELIVERY_DROPPED
     delivery.qos = qos
     delivery.retain = retain
+    delivery.is_written = qos == 0 and session.is_written and session.tenant.world.writes_qos0
     delivery.shared_place = publication.shared_place
     delivery.subscription_ids = NULL
     delivery.message = publication_keep_waiting(
@@ -248,7 +271,7 @@ cdef DeliveryResult _put_into_inbox(
         delivery_clear(&delivery)
         drop_publication(session, publication, qos, DROP_NO_MEMORY)
         return DELIVERY_DROPPED
-    if session.is_written and qos > 0:
+    if session.is_written and (qos > 0 or delivery.is_written):
         journal_queued(session, publication, qos, retain, 0, subscription_ids, subscription_id_count)
     if has_quota(session.tenant):
         session_measure(session, False)
@@ -350,12 +373,16 @@ cdef void session_pump(Session *session) noexcept nogil:
             if delivery.qos > 0:
                 _send_qos12(session, link, &publication, delivery.qos, delivery.retain, ids, id_count, True)
             else:
+                if delivery.is_written and session.is_written:
+                    # Whatever happens to the process: at most once.
+                    journal_dropped(session, 0)
+                    journal_await(link, session.tenant.world)
                 result = write_publish(session, link, &publication, 0, delivery.retain, 0, 0, ids, id_count)
                 if result != 0:
                     drop_publication(session, &publication, 0, _write_failure(result))
         else:
             notice_expired(session, &publication, delivery.qos)
-            if delivery.qos > 0 and session.is_written:
+            if session.is_written and (delivery.qos > 0 or delivery.is_written):
                 journal_dropped(session, 0)
         publication_end(&publication)
         delivery_clear(&delivery)

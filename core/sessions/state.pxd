@@ -360,6 +360,7 @@ cdef struct World:               # what sessions and tenants of one shard have i
     uint8_t log_pressure         # LogPressure at the beginning of the turn; LOG_FLOWS without a journal
     Spill *spill                 # where messages go that wait beyond spill_after_bytes; NULL = nowhere
     uint64_t spill_after_bytes
+    uint8_t writes_qos0          # what waits in the inboxes of persistent sessions with QoS 0 goes into the log, too
     void *census                 # GroupCensus of the process; NULL = there is one shard
     uint64_t drops[10]           # DROP_REASON_COUNT; by DropReason, since the shard began
     uint64_t session_count

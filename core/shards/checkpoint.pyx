@@ -132,7 +132,7 @@ cdef void _write_messages(Shard *shard, Session *session) noexcept nogil:
         packet_id = slot.next
     for place in range(session.inbox.length):
         delivery = inbox_at(&session.inbox, place)
-        if delivery != NULL and delivery.qos > 0:
+        if delivery != NULL and (delivery.qos > 0 or delivery.is_written):
             _write_delivery(
                 shard, session, delivery.message, delivery.qos, delivery.retain, 0, delivery.subscription_ids)
 

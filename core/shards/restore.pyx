@@ -277,13 +277,14 @@ cdef int _apply_queued(Restore *restore, Session *session, const uint8_t *body, 
         return 0
     if message == NULL:
         return _fault(restore, b"a delivery names a message that the log does not have")
-    if body[18] < 1 or body[18] > 2 or size != head + 4 * count:
+    if body[18] > 2 or (body[18] == 0 and packet_id != 0) or size != head + 4 * count:
         return _fault(restore, b"a delivery makes no sense")
     group = get_u64(body + QUEUED_HEAD) if head > QUEUED_HEAD else 0
-    if redelivery_arrived(&restore.redelivery, _origin(restore, number), session.serial, group) != 0:
+    if body[18] > 0 and redelivery_arrived(&restore.redelivery, _origin(restore, number), session.serial, group) != 0:
         return _fault(restore, b"out of memory")
     memset(&delivery, 0, sizeof(delivery))
     delivery.qos = body[18]
+    delivery.is_written = delivery.qos == 0
     delivery.retain = body[19] & ~HAS_GROUP
     delivery.message = message
     if count > 0:

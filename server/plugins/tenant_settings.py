@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import trio
 
-from rookery.core.engine import EngineBusy
+from rookery.core.errors import EngineBusy
 from rookery.core.events import ConnectRequested
 from rookery.core.settings import SettingError
 from rookery.server.auth.authenticator import Admitted, Decision

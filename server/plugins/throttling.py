@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from rookery.core.engine import EngineBusy
+from rookery.core.errors import EngineBusy
 from rookery.core.events import ConnectRequested
 from rookery.core.quotas import RESOURCES, ResourceState
 from rookery.server.auth.authenticator import Admitted, Decision

@@ -7,7 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from rookery.core.engine import Engine, EngineBusy
+from rookery.core.engine import Engine
+from rookery.core.errors import EngineBusy
 from rookery.server.commands import for_each_shard
 from rookery.server.durable_data import DurableData
 from rookery.server.errors import BrokerBusy, BrokerLate, BrokerStopping

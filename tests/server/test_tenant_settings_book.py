@@ -2,7 +2,7 @@
 
 import pytest
 
-from rookery.core.engine import EngineBusy
+from rookery.core.errors import EngineBusy
 from rookery.core.settings import SettingError, TenantSettings
 from rookery.server.tenant_settings import Layer, TenantSettingsBook
 

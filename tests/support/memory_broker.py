@@ -114,6 +114,7 @@ class Broker:
         refuse_after_ms: int = REFUSE_AFTER_MS,
         backlog_limit: int = BACKLOG_LIMIT,
         inbox_memory: int | None = 0,  # None: all messages that wait lie in memory
+        writes_qos0: bool = False,
         now_ms: int = 1_000_000,
         **settings: Any,
     ) -> None:
@@ -133,7 +134,7 @@ class Broker:
             )
             if inbox_memory is not None:
                 self.engine.spill([_nameless_file(data) for _ in range(shard_count)], inbox_memory)
-            self.engine.restore(self.log, now_ms=now_ms, unix_ms=EPOCH_MS + now_ms)
+            self.engine.restore(self.log, now_ms=now_ms, unix_ms=EPOCH_MS + now_ms, writes_qos0=writes_qos0)
             self._log_thread = threading.Thread(target=self.log.run)
             self._log_thread.start()
         self.waiting: list[ConnectRequested] = []
