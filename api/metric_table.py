@@ -118,6 +118,8 @@ SHARD_FIGURES = (
         SHARD,
         "verdicts_recalled",
     ),
+    Metric("rookery_shard_cached_topics", "gauge", "topics in the match cache", SHARD, "cached_topics"),
+    Metric("rookery_shard_spare_bytes", "gauge", "buffers that no connection needs", SHARD, "spare_bytes"),
 )
 
 # source: a field of EntranceCounts.

@@ -164,6 +164,8 @@ class ShardStatistics:
     bytes_sent: int
     turns: int
     verdicts_recalled: int = 0  # clients that were let in without asking, see Engine.admit
+    cached_topics: int = 0  # in the match cache
+    spare_bytes: int = 0  # of buffers that no connection needs at present
 
 
 @dataclass(frozen=True, slots=True)

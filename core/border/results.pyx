@@ -136,6 +136,8 @@ cdef object _statistics(const Event *event, uint32_t shard):
         connections_held=event.numbers[12],
         resources_throttled=event.numbers[13],
         verdicts_recalled=event.numbers[14],
+        cached_topics=event.numbers[15],
+        spare_bytes=event.numbers[16],
     )
 
 

@@ -22,6 +22,9 @@ cdef enum:
     SEGMENT_CAPACITY = 8192 - 48  # bytes of a pooled segment; the whole block is 8 KiB
     REFERENCE_SIZE = 2048         # bytes; a payload of this size or more is referred to, not copied
 
+cdef enum:
+    POOL_KEPT = 64                # free segments that an idle shard keeps
+
 cdef enum OutboxLimit:
     OUTBOX_LOW_BYTES = 65536        # below this a session that held messages back goes on sending
     OUTBOX_HIGH_BYTES = 262144      # above this nothing leaves the inbox, and publishers are held back for a while
@@ -41,6 +44,7 @@ cdef struct SegmentPool:
     Segment *free          # segments of SEGMENT_CAPACITY that nobody uses
     uint32_t free_count
     uint32_t free_limit    # more than this many are returned to the allocator
+    uint32_t free_low      # the lowest free_count since the pool was relaxed: so many were not needed
     uint64_t used_bytes    # of all segments in use, own and referred, of all outboxes
 
 
@@ -62,6 +66,8 @@ cdef struct Outbox:
 
 cdef void pool_init(SegmentPool *pool, uint32_t free_limit) noexcept nogil
 cdef void pool_clear(SegmentPool *pool) noexcept nogil
+# Free half of the segments that were not needed since the last call; returns how many.
+cdef uint32_t pool_relax(SegmentPool *pool) noexcept nogil
 cdef void outbox_init(Outbox *outbox, SegmentPool *pool, FlushList *flush_list) noexcept nogil
 # Drops everything that waits. The outbox must not be enlisted.
 cdef void outbox_clear(Outbox *outbox) noexcept nogil
@@ -75,6 +81,11 @@ cdef Segment *outbox_part(Outbox *outbox, uint64_t size) noexcept nogil
 cdef void outbox_join(Outbox *outbox, Segment *rest) noexcept nogil
 # count bytes from the head have been sent.
 cdef void outbox_consume(Outbox *outbox, uint64_t count) noexcept nogil
+
+
+# Is there nothing more to free while nobody needs it?
+cdef inline bint pool_is_relaxed(const SegmentPool *pool) noexcept nogil:
+    return pool.free_count <= POOL_KEPT
 
 
 cdef inline uint8_t *outbox_reserve(Outbox *outbox, uint32_t size) noexcept nogil:

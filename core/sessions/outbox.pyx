@@ -19,6 +19,22 @@ cdef void pool_clear(SegmentPool *pool) noexcept nogil:
         pool.free = segment.next
         free(segment)
     pool.free_count = 0
+    pool.free_low = 0
+
+
+cdef uint32_t pool_relax(SegmentPool *pool) noexcept nogil:
+    cdef Segment *segment
+    cdef uint32_t count = 0
+    if pool.free_low > POOL_KEPT:
+        # What one burst needs and the next one will need again stays for some of the time in between.
+        count = (pool.free_low - POOL_KEPT + 1) // 2
+    for _ in range(count):
+        segment = pool.free
+        pool.free = segment.next
+        free(segment)
+    pool.free_count -= count
+    pool.free_low = pool.free_count
+    return count
 
 
 cdef Segment *_take_segment(SegmentPool *pool, uint32_t capacity) noexcept nogil:
@@ -29,6 +45,8 @@ cdef Segment *_take_segment(SegmentPool *pool, uint32_t capacity) noexcept nogil
         if segment != NULL:
             pool.free = segment.next
             pool.free_count -= 1
+            if pool.free_count < pool.free_low:
+                pool.free_low = pool.free_count
         else:
             segment = <Segment *> malloc(sizeof(Segment) + SEGMENT_CAPACITY)
     else:

@@ -6,6 +6,7 @@ from libc.string cimport memcpy, memset
 
 from rookery.core.sessions.drops cimport DROP_OVERFLOW_OLDEST, DROP_REASON_COUNT
 from rookery.core.sessions.notices cimport NOTICE_KIND_COUNT
+from rookery.core.sessions.outbox cimport SEGMENT_CAPACITY
 from rookery.core.sessions.publish cimport Outcome
 from rookery.core.sessions.message cimport Publication, publication_end, publication_of
 from rookery.core.sessions.quota cimport has_quota, quota_make, quota_set_limits, session_measure
@@ -43,6 +44,7 @@ from rookery.core.shards.verdicts cimport verdicts_forget
 from rookery.core.structures.atomics cimport atomic_store_u32
 from rookery.core.structures.bytes cimport Bytes
 from rookery.core.structures.pointer_map cimport pointer_map_each
+from rookery.core.topics.cache cimport cache_topic_count
 from rookery.core.topics.retained cimport retained_count
 from rookery.core.wire.packets cimport SubscriptionRequest
 from rookery.core.wire.spec cimport REASON_SERVER_SHUTTING_DOWN, REASON_SERVER_UNAVAILABLE
@@ -202,6 +204,8 @@ cdef void _statistics(Shard *shard, Command *command) noexcept nogil:
     event.numbers[3] = shard.world.subscription_count
     event.numbers[10] = shard.turns
     event.numbers[14] = shard.verdicts_recalled
+    event.numbers[15] = cache_topic_count(shard.world.cache)
+    event.numbers[16] = <uint64_t> shard.pool.free_count * SEGMENT_CAPACITY
     _add_counters(event, &shard.departed.total)
     tenant = <Tenant *> pointer_map_each(&shard.tenants, &cursor)
     while tenant != NULL:

@@ -513,6 +513,16 @@ cdef struct Checkpoint:        # a shard's part of it, see checkpoint.pxd
     PointerMap messages        # that several may wait for and this checkpoint has written
 
 
+cdef struct Relaxing:          # see relaxing.pxd
+    uint64_t due_ms            # of the next step
+    uint64_t cpu_ns            # that the thread had used at the last one
+    uint64_t freed_bytes       # by relaxing, since the allocator was asked
+    uint64_t ask_from_ms       # the allocator is not asked before
+    uint32_t calm_steps        # one after the other
+    uint8_t is_worn            # the allocator is to be asked when the shard is calm
+    uint8_t is_at_rest         # nothing is left to give back: the shard need not wake up for it
+
+
 cdef struct Universe:
     uint32_t shard_count
     HashKey key
@@ -559,6 +569,7 @@ cdef struct Shard:
     uint64_t flushed_bytes     # produced by the last turn
     Gathering gathering
     SegmentPool pool
+    Relaxing relaxing
     FlushList flush_list
     PointerMap tenants         # hash of the id -> Tenant
     Connection **chunks        # of the connection table, 256 each

@@ -36,6 +36,7 @@ from rookery.core.shards.pacing cimport pacing_timer_fired
 from rookery.core.shards.permissions cimport permissions_step
 from rookery.core.shards.publishing cimport publishing_take_mail
 from rookery.core.shards.queues cimport event_new, event_put
+from rookery.core.shards.relaxing cimport RELAX_MS, relax
 from rookery.core.shards.replays cimport replays_have_work, replays_step, replays_take_batch, replays_take_request
 from rookery.core.shards.shard cimport WAKE_NAME
 from rookery.core.shards.state cimport (
@@ -256,6 +257,7 @@ cdef bint _finish(Shard *shard) noexcept nogil:
         spill_step(shard.world.spill, shard.world.now_ms)
     shard.flushed_bytes = shard.flush_list.queued_bytes
     _flush_all(shard)
+    relax(shard)
     reclaim_quiescent(shard.universe.reclaim, shard.index)
     shard.turns += 1
     if shard.is_stopping:
@@ -298,6 +300,8 @@ cdef int _wait_ms(Shard *shard) noexcept nogil:
     cdef uint64_t wait = wheel_wait_ms(shard.world.wheel, shard.world.now_ms)
     if wait > _WAIT_LIMIT_MS:
         wait = _WAIT_LIMIT_MS
+    if not shard.relaxing.is_at_rest and wait > RELAX_MS:
+        wait = RELAX_MS
     if shard.held != NULL and wait > _HELD_LOOK_MS:
         wait = _HELD_LOOK_MS
     if shard.world.spill != NULL and spill_is_used(shard.world.spill) and wait > SPILL_RELAX_MS:
@@ -344,6 +348,8 @@ cdef void shard_run(Shard *shard) noexcept nogil:
         for index in range(count):
             _serve(shard, events[index].data.u64, events[index].events)
         has_more = _finish(shard)
+        if count > 0:
+            shard.relaxing.is_at_rest = 0
         if not has_more:
             _gather(shard, count)
     commits_step(shard)

@@ -5,14 +5,17 @@ system when it is freed, whatever the state of the heap.
 """
 
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t size, int protection, int flags, int descriptor, long offset)
     int munmap(void *address, size_t size)
+    int madvise(void *address, size_t size, int advice)
     void *MAP_FAILED
     int MAP_ANONYMOUS
     int MAP_PRIVATE
+    int MADV_DONTNEED
     int PROT_READ
     int PROT_WRITE
 
@@ -36,3 +39,9 @@ cdef inline void pages_free(void *memory, size_t size) noexcept nogil:
         free(memory)
     elif memory != NULL:
         munmap(memory, size)
+
+
+# All zero again, as from pages_allocate; a large piece costs no memory until it is touched again.
+cdef inline void pages_clear(void *memory, size_t size) noexcept nogil:
+    if size < PAGES_SIZE_MINIMUM or madvise(memory, size, MADV_DONTNEED) != 0:
+        memset(memory, 0, size)

@@ -41,6 +41,11 @@ cdef void cache_foresee(
 cdef uint64_t cache_far_lookups(const MatchCache *cache) noexcept nogil
 # Forget everything of a tree that is about to be freed. Cost: the whole cache is walked.
 cdef void cache_forget(MatchCache *cache, const SubscriptionTree *tree) noexcept nogil
+# Look through a part of the cache, all of it in so many rounds at most: what was not hit since the last time goes.
+# Returns how many topics that were.
+cdef uint32_t cache_relax(MatchCache *cache, uint32_t rounds) noexcept nogil
+cdef uint64_t cache_topic_count(const MatchCache *cache) noexcept nogil
+cdef bint cache_is_empty(const MatchCache *cache) noexcept nogil
 cdef void cache_statistics(const MatchCache *cache, MatchCacheStatistics *out) noexcept nogil
 
 

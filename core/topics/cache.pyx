@@ -21,7 +21,7 @@ from libc.string cimport memcpy
 from rookery.core.structures.atomics cimport prefetch
 from rookery.core.structures.bytes cimport Bytes, is_same
 from rookery.core.structures.hashing cimport HashKey, hash_bytes, parse_hash_key
-from rookery.core.structures.pages cimport pages_allocate, pages_free
+from rookery.core.structures.pages cimport pages_allocate, pages_clear, pages_free
 from rookery.core.structures.reclaim cimport reclaim_offline, reclaim_online
 from rookery.core.topics.tree cimport (
     NO_FILTER, FilterIds, SubscriptionTree, TopicFilters, tree_generation, tree_match)
@@ -33,6 +33,7 @@ cdef enum:
     BLOCK_BYTES_MINIMUM = 65536    # what even the smallest cache may hold in blocks
     BLOCK_SHARE = 16               # one block takes at most this part of the bytes
     HAND_STEPS_MAXIMUM = 64        # entries that the hand passes for one newcomer
+    SPARSE_SHARE = 16              # with less than this part of its entries in use a cache begins anew
 
     FAR_ENTRIES = 4096             # from so many on they do not stay near: 1 MiB with blocks and routes
 
@@ -56,6 +57,7 @@ cdef struct MatchCache:
     uint32_t entry_used    # entries from here on have never been in use
     uint32_t free_head     # free entries before that, entry number + 1
     uint32_t hand
+    uint32_t relaxed       # entries before this one have been looked at in the present round of relaxing
     uint64_t block_bytes
     uint64_t block_bytes_limit
     MatchEntry uncached    # handed out when a match is not kept
@@ -160,6 +162,48 @@ cdef void cache_forget(MatchCache *cache, const SubscriptionTree *tree) noexcept
     for number in range(cache.entry_used):
         if cache.entries[number].serial == tree.serial:
             drop(cache, number)
+
+
+cdef uint64_t cache_topic_count(const MatchCache *cache) noexcept nogil:
+    return cache.statistics.entry_count
+
+
+cdef bint cache_is_empty(const MatchCache *cache) noexcept nogil:
+    return cache.entry_used == 0
+
+
+cdef uint32_t cache_relax(MatchCache *cache, uint32_t rounds) noexcept nogil:
+    cdef uint32_t before = <uint32_t> cache.statistics.entry_count
+    cdef uint32_t last = cache.relaxed + cache.entry_used // rounds + 1
+    cdef uint32_t number
+    cdef CacheEntry *entry
+    if last > cache.entry_used:
+        last = cache.entry_used
+    for number in range(cache.relaxed, last):
+        entry = &cache.entries[number]
+        if entry.serial != FREE_ENTRY and not entry.was_hit:
+            drop(cache, number)
+        entry.was_hit = 0
+    cache.relaxed = last
+    if last == cache.entry_used:
+        cache.relaxed = 0
+    if last == cache.entry_used and last > 0:
+        # The few that are left would keep the pages of all; they are soon found again.
+        if cache.statistics.entry_count * SPARSE_SHARE <= cache.entry_used:
+            clear(cache)
+    return before - <uint32_t> cache.statistics.entry_count
+
+
+cdef void clear(MatchCache *cache) noexcept nogil:
+    cdef uint32_t number
+    for number in range(cache.entry_used):
+        if cache.entries[number].serial != FREE_ENTRY:
+            drop(cache, number)
+    # Not a place of an empty index is taken, and no entry has ever been in use.
+    pages_clear(cache.entries, cache.entry_limit * sizeof(CacheEntry))
+    cache.entry_used = 0
+    cache.free_head = 0
+    cache.hand = 0
 
 
 cdef void cache_statistics(const MatchCache *cache, MatchCacheStatistics *out) noexcept nogil:
@@ -331,6 +375,12 @@ cdef class TopicMatcher:
     def switch(self, TopicFilters filters not None):
         """Match against other filters from now on; what is cached of the old ones stays, and does not count."""
         self.filters = filters
+
+    def relax(self, uint32_t rounds):
+        """Drop what was not hit in the last rounds calls of this, 1 or more; returns how many topics that were."""
+        if rounds == 0:
+            raise ValueError("rounds: 0 is less than 1")
+        return cache_relax(self.cache, rounds)
 
     def forget(self):
         """Drop whatever is cached of the filters."""

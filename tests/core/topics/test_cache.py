@@ -52,6 +52,11 @@ class CacheMachine(RuleBasedStateMachine):
             for topic in topics:
                 assert sorted(matcher.match(topic)) == self.twins[tenant].match(topic)
 
+    @rule(rounds=st.integers(1, 3))
+    def relax(self, rounds: int) -> None:
+        for matcher in self.matchers:
+            matcher.relax(rounds)
+
     @rule(tenant=st.integers(0, 1))
     def replace_tenant(self, tenant: int) -> None:
         """The next tree is likely to come to lie at the same address; nobody tells the caches."""
@@ -144,6 +149,41 @@ def test_topics_that_come_now_displace_those_that_came_before() -> None:
             for topic in topics:
                 matcher.match(topic)
         assert matcher.statistics()["hits"] - before == len(topics)
+
+
+def test_topics_that_come_no_more_leave_a_cache_that_relaxes() -> None:
+    matcher = TopicMatcher(TopicFilters())
+    empty = matcher.statistics()["memory_bytes"]
+    for number in range(1000):
+        matcher.match(f"a/{number}")
+    dropped = 0
+    for _ in range(10):
+        for number in range(100):
+            matcher.match(f"a/{number}")
+        dropped += matcher.relax(10)
+    assert dropped == 900
+    assert matcher.statistics()["entry_count"] == 100
+    before = matcher.statistics()["hits"]
+    for number in range(100):
+        assert matcher.match(f"a/{number}") == []
+    assert matcher.statistics()["hits"] - before == 100
+    assert sum(matcher.relax(10) for _ in range(20)) == 100
+    assert matcher.statistics()["memory_bytes"] < empty + 1024  # the scratch of a match
+
+
+def test_few_topics_of_many_go_too_because_they_would_keep_the_memory_of_all() -> None:
+    filters = TopicFilters()
+    filters.add("a/+")
+    matcher = TopicMatcher(filters)
+    for number in range(1000):
+        matcher.match(f"a/{number}")
+    for _ in range(2):
+        matcher.match("a/999")
+        matcher.relax(1)
+    assert matcher.statistics()["entry_count"] == 0
+    for number in range(1000):
+        assert matcher.match(f"a/{number}") == ["a/+"]
+    assert matcher.statistics()["entry_count"] == 1000
 
 
 def test_forgetting_a_tree_leaves_the_others() -> None:
