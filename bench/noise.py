@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rookery.server import scheduling
+
 CLIENTS = 50  # of flood, churn and slow
 STORM_CLIENTS = 200  # that connect at the same time
 CHUNK_SIZE = 65536  # bytes that one client writes at a time
@@ -223,6 +225,7 @@ NUISANCES = ("flood", "storm", "churn", "retained", "slow")
 def make_noise(kind: str, address: tuple[str, int], username: str, retained: int) -> None:
     """Say `ready` when everything is prepared, go on until standard input ends, and say how much it was."""
     os.nice(10)  # The calm tenant's process goes first.
+    scheduling.set_slice(0)  # Its maker's is a short one, with which it would interrupt that.
     if kind == "retained":
         retain(address, username, retained)
     end = threading.Event()

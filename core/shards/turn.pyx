@@ -40,8 +40,8 @@ from rookery.core.shards.relaxing cimport RELAX_MS, relax
 from rookery.core.shards.replays cimport replays_have_work, replays_step, replays_take_batch, replays_take_request
 from rookery.core.shards.shard cimport WAKE_NAME
 from rookery.core.shards.state cimport (
-    CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, MAIL_CONNECTION, MAIL_ERRAND, MAIL_RETAINED,
-    MAIL_WALK, Connection, Event, Listener, Mail, Shard,
+    ATTACHED, CONNECTION_FREE, EVENT_STOPPED, EVENTS_PER_TURN, FLUSH_EARLY_BYTES, MAIL_CONNECTION, MAIL_ERRAND,
+    MAIL_RETAINED, MAIL_WALK, STRANGERS_PER_TURN, Connection, Event, Listener, Mail, Shard,
 )
 from rookery.core.shards.sweeps cimport sweeps_have_work, sweeps_step
 from rookery.core.shards.tenants cimport tenant_release
@@ -182,6 +182,38 @@ cdef void _serve(Shard *shard, uint64_t name, uint32_t ready) noexcept nogil:
         _flush_all(shard)
 
 
+cdef inline bint _is_client(Shard *shard, uint64_t name) noexcept nogil:
+    """Does the event concern a client that is let in, or the shard itself? Else it is a stranger's, or a listener's."""
+    cdef Connection *connection
+    if name <= WAKE_NAME:  # Names of connections begin with their generation, which is never 0.
+        return name == WAKE_NAME
+    connection = connection_find(shard, <uint32_t> name, <uint32_t> (name >> 32))
+    return connection != NULL and connection.state == ATTACHED
+
+
+cdef bint _serve_events(Shard *shard, epoll_event *events, int count) noexcept nogil:
+    """Clients first, then a few strangers: a storm of them does not make the turn longer. True when some were left.
+
+    The kernel tells of those again. They begin at another place each turn, so that each gets its turn.
+    """
+    cdef int strangers = 0
+    cdef int index, first
+    for index in range(count):
+        if _is_client(shard, events[index].data.u64):
+            _serve(shard, events[index].data.u64, events[index].events)
+        else:
+            events[strangers] = events[index]
+            strangers += 1
+    if strangers <= STRANGERS_PER_TURN:
+        for index in range(strangers):
+            _serve(shard, events[index].data.u64, events[index].events)
+        return False
+    first = <int> (shard.turns * STRANGERS_PER_TURN % <uint64_t> strangers)
+    for index in range(STRANGERS_PER_TURN):
+        _serve(shard, events[(first + index) % strangers].data.u64, events[(first + index) % strangers].events)
+    return True
+
+
 cdef void _serve_ready(Shard *shard) noexcept nogil:
     cdef Connection *connection = shard.memory_connections
     cdef Connection *following
@@ -283,13 +315,12 @@ cdef void _begin(Shard *shard) noexcept nogil:
 
 cdef bint shard_turn(Shard *shard, uint64_t now_ms) noexcept nogil:
     cdef epoll_event events[EVENTS_PER_TURN]
-    cdef int count, index
+    cdef int count
     shard.world.now_ms = now_ms
     reclaim_online(shard.universe.reclaim, shard.index)
     count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, 0)
     _begin(shard)
-    for index in range(count):
-        _serve(shard, events[index].data.u64, events[index].events)
+    _serve_events(shard, events, count)
     _finish(shard)
     reclaim_offline(shard.universe.reclaim, shard.index)
     return not shard.is_stopped
@@ -326,7 +357,7 @@ cdef void _gather(Shard *shard, int count) noexcept nogil:
 
 cdef void shard_run(Shard *shard) noexcept nogil:
     cdef epoll_event events[EVENTS_PER_TURN]
-    cdef int count, index, wait
+    cdef int count, wait
     cdef bint has_more = True
     # Without it the kernel adds 50 us to every short sleep.
     prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0)
@@ -345,9 +376,8 @@ cdef void shard_run(Shard *shard) noexcept nogil:
             count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, 0)
         shard.world.now_ms = clock_ms()
         _begin(shard)
-        for index in range(count):
-            _serve(shard, events[index].data.u64, events[index].events)
-        has_more = _finish(shard)
+        has_more = _serve_events(shard, events, count)
+        has_more |= _finish(shard)
         if count > 0:
             shard.relaxing.is_at_rest = 0
         if not has_more:
