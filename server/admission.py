@@ -3,7 +3,8 @@
 One that names an authentication method goes to whoever offers it, see exchanges.py, and to nobody else.
 
 Other clients go on meanwhile; a shard never waits. Most decisions need no waiting and cost no task: a reconnect storm
-is ten thousand of them a second. Those that wait run in a bounded number of tasks with a deadline each. Whatever goes
+is ten thousand of them a second. Those that wait run in a bounded number of tasks with a deadline each, which tenants
+share fairly (waiting_room.py), as they do what these wait for (auth/fair_turns.py). Whatever goes
 wrong refuses the client: an authenticator that raises, hangs, or answers with something else than a decision.
 """
 
@@ -27,6 +28,7 @@ from .auth.authenticator import (
     ImmediateAuthenticator,
     Refused,
 )
+from .auth.fair_turns import FLOW
 from .auth.penalties import Penalties
 from .bans import BANNED, PersistentBans
 from .commands import RETRY_S
@@ -35,6 +37,7 @@ from .exchanges import BUSY, FAILED, Exchanges
 from .log import get_logger
 from .permissions import PermissionSource, RulePermissions
 from .tenancy import UNKNOWN
+from .waiting_room import LoginFlows, Place, WaitingRoom
 
 OWN_USERS = "$plugin/"  # What user ids of the broker's own connections begin with, and nobody else's.
 
@@ -78,14 +81,20 @@ class Admission:
         self._bans = bans
         self._timeout_s = section.timeout_s
         self._in_work_limit = section.in_work_limit
+        self._room = WaitingRoom(section.in_work_limit)
+        self._flows = LoginFlows()
         self._is_busy = False
         self._penalties = Penalties()
         self.doorkeepers: tuple[Doorkeeper, ...] = ()
-        self.in_work_count = 0
         self.admitted_count = 0
         self.refused_count = 0
         self.busy_count = 0  # of the refused: because too many decisions waited
         self.failed_count = 0  # of the refused: by an error or a missed deadline of the authenticator
+
+    @property
+    def in_work_count(self) -> int:
+        """Decisions that are waited for."""
+        return self._room.count
 
     async def handle(self, request: ConnectRequested, nursery: trio.Nursery) -> None:
         """Decide, or start the task that will in nursery. Waits only while the command queue of the shard is full.
@@ -115,11 +124,11 @@ class Admission:
                 else:
                     await self._tell(request, decision)
                 return
-        if self.in_work_count >= self._in_work_limit:
+        place = self._room.enter(self._flows.flow_of(request))
+        if place is None:
             await self._turn_away(request, "in_work_limit", self._in_work_limit)
             return
-        self.in_work_count += 1
-        nursery.start_soon(self._decide_later, request, decision)
+        nursery.start_soon(self._decide_later, request, decision, place)
 
     def _authenticator_for(self, request: ConnectRequested) -> Authenticator:
         return self._by_listener.get(request.listener_id, self._authenticator)
@@ -140,8 +149,8 @@ class Admission:
         """An exchange has come to a decision; doorkeepers are asked about whom it lets in."""
         self._is_busy = False
         if self.doorkeepers and isinstance(decision, Admitted):
-            self.in_work_count += 1  # The limit of exchanges has been kept.
-            await self._decide_later(request, decision)
+            place = self._room.add(self._flows.flow_of(request))  # The limit of exchanges has been kept.
+            await self._decide_later(request, decision, place)
         else:
             await self._tell_in_time(request, decision)
 
@@ -152,16 +161,21 @@ class Admission:
             _log.warning("authentication_busy", **{name: limit})
         await self._tell(request, BUSY)
 
-    async def _decide_later(self, request: ConnectRequested, decided: Decision | None) -> None:
+    async def _decide_later(self, request: ConnectRequested, decided: Decision | None, place: Place) -> None:
         decision: Decision | None = None
+        FLOW.set(place.flow)
         try:
-            with trio.move_on_after(self._timeout_s):
+            with place.scope, trio.move_on_after(self._timeout_s):
                 decision = await self._decide(request, decided)
         except Exception:  # also what its own nurseries raised
             decision = self._fail(request, "authenticator_failed")
         finally:
-            self.in_work_count -= 1
-            self._is_busy = False
+            self._room.leave(place)
+            if not place.is_given_up:
+                self._is_busy = False
+        if decision is None and place.is_given_up:
+            await self._turn_away(request, "in_work_limit", self._in_work_limit)
+            return
         decision = decision or self._fail(request, "authenticator_late")
         await self._tell_in_time(request, decision)
 
@@ -230,6 +244,7 @@ class Admission:
                 epoch=request.epoch,
             )
             self.admitted_count += 1
+            self._flows.know(decision.tenant_id)
         elif isinstance(decision, Refused):
             self._engine.refuse(
                 request.connection,

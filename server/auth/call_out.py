@@ -21,6 +21,7 @@ import trio
 
 from rookery.server.log import get_logger
 
+from .fair_turns import FairTurns
 from .fetching import NO_ENCODING, TooLarge, read_body, reason_of, tls_context
 
 FAILURES_IN_A_ROW = 5
@@ -58,7 +59,7 @@ class CallOut:
         self._cache_s = cache_s  # 0 = nothing is remembered
         self._cache_limit = cache_limit
         # In front of the connections of the client, which share them less fairly.
-        self._connections = trio.CapacityLimiter(connections_limit)
+        self._connections = FairTurns(connections_limit)
         self._key = secrets.token_bytes(KEY_SIZE)
         self._remembered: OrderedDict[bytes, tuple[float, Document]] = OrderedDict()  # until when; oldest first
         self._failures_in_a_row = 0
@@ -142,7 +143,7 @@ class CallOut:
     async def _post(self, question: Document) -> Document:
         try:
             with trio.fail_after(self._timeout_s):
-                async with self._connections, self._client.stream("POST", self.url, json=question) as response:
+                async with self._connections.turn(), self._client.stream("POST", self.url, json=question) as response:
                     if response.status_code != 200:
                         raise CallOutFailed(f"{self.url}: answered {response.status_code}")
                     body = await read_body(response, ANSWER_SIZE_MAXIMUM)

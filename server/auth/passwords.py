@@ -14,6 +14,8 @@ import trio
 from argon2 import PasswordHasher, Type, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from .fair_turns import FairTurns
+
 # The least that OWASP recommends for Argon2id: a device that connects costs little, a guess still does.
 TIME_COST = 2  # passes
 MEMORY_COST_KIB = 19_456
@@ -89,7 +91,8 @@ class PasswordVerifier:
     """Verifies passwords against hashes, some at a time."""
 
     def __init__(self, *, threads: int, remember_s: float, remember_limit: int) -> None:
-        self._limiter = trio.CapacityLimiter(threads)
+        self._turns = FairTurns(threads)
+        self._limiter = trio.CapacityLimiter(threads)  # also of threads whose caller has gone
         self._remembered = RememberedSuccesses(for_s=remember_s, limit=remember_limit)
         self.hashed_count = 0  # verifications that took a thread
 
@@ -104,12 +107,13 @@ class PasswordVerifier:
     async def verify(self, hash_line: str | None, password: bytes) -> bool:
         """Whether the password is that of the hash; None stands for a user that nobody is, and takes as long.
 
-        Waits for a free thread. Cancelling leaves the thread to finish its hash.
+        Waits for a free thread and for its flow's turn. Cancelling leaves the thread to finish its hash.
         """
-        self.hashed_count += 1
-        is_right = await trio.to_thread.run_sync(
-            self._verify, hash_line, password, limiter=self._limiter, abandon_on_cancel=True
-        )
+        async with self._turns.turn():
+            self.hashed_count += 1
+            is_right = await trio.to_thread.run_sync(
+                self._verify, hash_line, password, limiter=self._limiter, abandon_on_cancel=True
+            )
         if hash_line is None or not is_right:
             return False
         self._remembered.add(hash_line, password)

@@ -18,6 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from rookery.server.auth.fair_turns import FLOW, FairTurns
+
 from .loading import PluginError
 
 CALLS_IN_WORK = 256  # calls that one plugin works on at once; more wait for their turn
@@ -35,6 +37,7 @@ class _Call(Generic[_Result]):
     def __init__(self, work: Callable[[], Awaitable[_Result]], *, takes_place: bool = True) -> None:
         self.work = work
         self.takes_place = takes_place  # among CALLS_IN_WORK
+        self.flow = FLOW.get()  # of the caller
         self.scope = trio.CancelScope()
         self.done = trio.Event()  # of the caller's loop
         self.error: BaseException | None = None
@@ -52,7 +55,7 @@ class PluginLoop:
         self._host = trio.lowlevel.current_trio_token()
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self._places: trio.Semaphore | None = None
+        self._places: FairTurns | None = None
         self._started = trio.Event()
         self._ended = trio.Event()
         self._failure: BaseException | None = None
@@ -131,7 +134,7 @@ class PluginLoop:
                 await stack.enter_async_context(self.plugin)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._places = trio.Semaphore(CALLS_IN_WORK)
+                self._places = FairTurns(CALLS_IN_WORK)
                 self._token = trio.lowlevel.current_trio_token()
                 self._tell(self._started.set)
                 await trio.sleep_forever()
@@ -143,9 +146,10 @@ class PluginLoop:
 
     async def _work(self, call: "_Call[Any]") -> None:
         assert self._places is not None
+        FLOW.set(call.flow)
         try:
             with call.scope:
-                async with self._places if call.takes_place else nullcontext():
+                async with self._places.turn() if call.takes_place else nullcontext():
                     call.result = await call.work()
         except Exception as error:  # also what its own nurseries raised
             call.error = error

@@ -11,6 +11,7 @@ from rookery.server.auth.authenticator import Admitted, Decision, Refused
 from rookery.server.broker import Broker
 from support.mqtt_client import ConnectionRefused
 from support.own_broker import broker_with, connect
+from support.waiting import eventually
 
 
 class Waiting:
@@ -239,3 +240,41 @@ async def test_client_that_leaves_while_its_decision_waits_harms_nobody() -> Non
         let_in.set()
         async with connect(broker, client_id="c") as client:
             await client.ping()
+
+
+# Tenants share what decisions wait for.
+
+
+async def test_storm_of_one_tenant_that_waits_turns_away_its_own_client_for_anothers() -> None:
+    let_in = trio.Event()
+
+    async def decide(request: ConnectRequested) -> Decision:
+        tenant_id = (request.username or "").partition("/")[0]
+        if request.client_id != "known":
+            await let_in.wait()
+        return Admitted(tenant_id, "u")
+
+    async with broker_with(Waiting(decide), authentication={"in_work_limit": 3}) as broker:
+        for tenant_id in ("noisy", "calm"):
+            async with connect(broker, client_id="known", username=f"{tenant_id}/u"):
+                pass
+        answers: list[ReasonCode | int] = []
+
+        async def come(username: str, client_id: str) -> None:
+            try:
+                async with connect(broker, client_id=client_id, username=username):
+                    answers.append(ReasonCode.SUCCESS)
+            except ConnectionRefused as refusal:
+                answers.append(refusal.connack.reason_code)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(come, "noisy/u", f"n{number}")
+            await eventually(lambda: broker.admission.in_work_count == 3)
+            nursery.start_soon(come, "calm/u", "c")
+            await eventually(lambda: broker.admission.busy_count == 1)
+            await eventually(lambda: answers == [ReasonCode.SERVER_BUSY])
+            assert broker.admission.in_work_count == 3
+            let_in.set()
+        assert sorted(answers) == [ReasonCode.SUCCESS] * 3 + [ReasonCode.SERVER_BUSY]
+        assert broker.admission.failed_count == 0
