@@ -121,6 +121,18 @@ async def test_wrong_credentials_are_bad_credentials(file: Path, username: str |
     assert raised.value.connack.reason_code == ReasonCode.BAD_USER_NAME_OR_PASSWORD
 
 
+@pytest.mark.parametrize("content", ["", "\n", "# nobody yet\n"])
+async def test_empty_file_lets_nobody_in(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "users"
+    file.write_text(content)
+    async with broker_with(authentication=section_of(file)) as broker:
+        for username, password in (("acme/bob", b"right"), ("", b""), (None, None)):
+            with pytest.raises(ConnectionRefused) as raised:
+                async with connect(broker, client_id="c", username=username, password=password):
+                    pass
+            assert raised.value.connack.reason_code == ReasonCode.BAD_USER_NAME_OR_PASSWORD
+
+
 async def test_strangers_client_gets_in(file: Path) -> None:
     async with broker_with(authentication=section_of(file)) as broker:
         connected = threading.Event()

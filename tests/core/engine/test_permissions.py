@@ -420,6 +420,19 @@ def test_retained_messages_still_to_come_stop_when_the_subscription_ends(house: 
     assert reader.take_all() == []
 
 
+def test_retained_message_stays_when_its_publishers_rights_are_withdrawn(house: House) -> None:
+    before = house.give([allow("a/#")])
+    writer = house.broker.connect("writer", username="limited")
+    writer.publish("a/b", b"kept", qos=1, retain=True)
+    house.broker.engine.replace_permissions(before, house.give([deny("a/#")]))
+    house.broker.settle()
+    assert writer.publish("a/b", b"", qos=1, retain=True) == NOT_AUTHORIZED
+    assert writer.publish("a/b", b"other", qos=1, retain=True) == NOT_AUTHORIZED
+    reader = house.broker.connect("reader")
+    reader.subscribe("a/#")
+    assert [message.payload for message in reader.take_messages()] == [b"kept"]
+
+
 def test_clients_without_rules_may_do_everything(house: House) -> None:
     client = house.broker.connect("c")
     assert client.subscribe("#", "$share/g/+").reason_codes == (0, 0)
