@@ -1,5 +1,7 @@
 """What shards tell the control plane, brought to whom it concerns."""
 
+from time import time_ns
+
 import trio
 
 from rookery.core.engine import Engine
@@ -16,7 +18,7 @@ from rookery.core.events import (
 from .admission import Admission
 from .arrivals import Arrivals
 from .event_bus import EventBus
-from .events import event_of
+from .events import AuthenticationAborted, event_of
 from .log import get_logger
 from .replies import Replies
 
@@ -58,7 +60,7 @@ class EventPump:
                 elif isinstance(event, ReauthenticationRequested):
                     self._admission.exchanges.begin_again(event, decisions)
                 elif isinstance(event, AuthenticationAbandoned):
-                    self._admission.exchanges.abandon(event.connection)
+                    self._tell_of_abort(self._admission.exchanges.abandon(event.connection))
                 elif isinstance(event, ShardStopped):
                     self._hand_on_notices(shard)
                     _log.info("shard_stopped", shard=shard, aborted_connections=event.aborted)
@@ -66,6 +68,17 @@ class EventPump:
                 if index % EVENTS_PER_CHECKPOINT == 0:
                     await trio.lowlevel.checkpoint()
             self._hand_on_notices(shard)
+
+    def _tell_of_abort(self, request: ConnectRequested | None) -> None:
+        if request is not None and request.authentication_method is not None:
+            self._bus.publish(
+                AuthenticationAborted(
+                    at_ms=time_ns() // 1_000_000,
+                    peer=request.peer,
+                    client_id=request.client_id,
+                    authentication_method=request.authentication_method,
+                )
+            )
 
     def _hand_on_notices(self, shard: int) -> None:
         notices, lost = self._engine.take_notices(shard, EVENTS_PER_CHECKPOINT)

@@ -84,6 +84,14 @@ class ConnectionFailed(StrangerEvent):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticationAborted(StrangerEvent):
+    """The connection ended within an enhanced authentication, before it was decided about the client."""
+
+    client_id: str  # empty: it left the choice to the server
+    authentication_method: str
+
+
 # Connections and sessions.
 
 

@@ -48,6 +48,7 @@ class Exchange:
     """One of them: a task that asks, and a client that answers or goes."""
 
     def __init__(self, engine: Engine, request: Request, timeout_s: float) -> None:
+        self.request = request
         self._engine = engine
         self._connection = request.connection
         self._timeout_s = timeout_s
@@ -143,11 +144,13 @@ class Exchanges:
         if exchange is not None and exchange.is_client_due:
             exchange.answer(event.authentication_data)
 
-    def abandon(self, connection: int) -> None:
-        """Its connection has closed."""
+    def abandon(self, connection: int) -> ConnectRequested | None:
+        """Its connection has closed. The CONNECT with which it began, unless it is that of a client who was let in."""
         exchange = self._under_way.get(connection)
-        if exchange is not None:
-            exchange.abandon()
+        if exchange is None:
+            return None
+        exchange.abandon()
+        return exchange.request if isinstance(exchange.request, ConnectRequested) else None
 
     async def _run(self, request: Request) -> Decision | None:
         """The decision; None when nobody waits for it any more."""

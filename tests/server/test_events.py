@@ -13,6 +13,7 @@ from rookery.server.event_bus import EventBus
 from rookery.server.events import (
     KINDS,
     AccessControlFailed,
+    AuthenticationAborted,
     CallerActed,
     ClientConnected,
     ClientDisconnected,
@@ -29,7 +30,7 @@ from rookery.server.events import (
 )
 from support.own_broker import broker_with, connect
 
-OF_THE_SERVER = {AccessControlFailed, CallerActed, StorageFailed, StorageRecovered}
+OF_THE_SERVER = {AccessControlFailed, AuthenticationAborted, CallerActed, StorageFailed, StorageRecovered}
 BASES = {events.Event, events.StrangerEvent, events.TenantEvent, events.ClientEvent}
 
 

@@ -12,6 +12,7 @@ from rookery.core.permissions.rule_set import Permissions
 from rookery.core.wire.spec import ReasonCode
 from rookery.server.auth.authenticator import Admitted, Challenge, Decision, Refused
 from rookery.server.broker import Broker
+from rookery.server.events import AuthenticationAborted
 from support.mqtt_client import Client
 from support.own_broker import broker_with, open_client
 from support.packets import Auth, Connack, Connect, Disconnect
@@ -219,11 +220,16 @@ async def test_a_client_that_leaves_ends_its_exchange_at_once() -> None:
             ended.set()
 
     async with broker_with(enhanced_authenticators=[Script(watch)]) as broker:
-        async with open_client(broker) as client:
-            assert isinstance(await begin(client), Auth)
-        with trio.fail_after(5):
-            await ended.wait()
-            await wait_all_tasks_blocked()
+        with broker.events.subscribe(AuthenticationAborted) as stream:
+            async with open_client(broker) as client:
+                assert isinstance(await begin(client), Auth)
+            with trio.fail_after(5):
+                aborted = await stream.receive()
+                await ended.wait()
+                await wait_all_tasks_blocked()
+        assert isinstance(aborted, AuthenticationAborted)
+        assert aborted.authentication_method == "m"
+        assert aborted.peer.startswith("127.0.0.1:")
         assert counts(broker) == (0, 0)
         assert (broker.admission.refused_count, broker.admission.admitted_count) == (0, 0)
 
