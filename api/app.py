@@ -36,7 +36,7 @@ from .kill import create_kill
 from .metrics import create_metrics
 from .openapi import describe
 from .parameters import Parameters
-from .paths import NameConverter, RawPaths
+from .paths import NameConverter, NumberConverter, RawPaths, check_names
 from .problems import answer_problem, is_v1, problem_of
 from .publish import create_publish
 from .request_figures import count_requests
@@ -59,7 +59,10 @@ def create_app(broker: Broker, section: ApiSection, keys: KeyRing | None = None)
     app.config.update(
         MAX_CONTENT_LENGTH=max(section.body_limit_bytes, section.batch_limit_bytes), PROVIDE_AUTOMATIC_OPTIONS=False
     )
-    app.url_map.converters["name"] = NameConverter
+    # A path is what it is: one with an empty name is not that of another call, and nobody is sent there.
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.url_map.converters.update(name=NameConverter, number=NumberConverter)
     describe(app, _version())
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Answers read in the order they are written here.
     for resource in (
@@ -83,6 +86,12 @@ def create_app(broker: Broker, section: ApiSection, keys: KeyRing | None = None)
         structlog.contextvars.bind_contextvars(req_id=g.request_id)
 
     guard(app, section, keys)
+
+    @app.before_request
+    async def check_path() -> None:
+        if request.view_args and is_v1(request.path):
+            check_names(request.view_args, request.scope["raw_path"])
+
     keep_audit_log(app, broker.store.audit)
 
     @app.after_request

@@ -11,7 +11,8 @@ What differs from hypercorn's own TCPServer, and why:
 - A client that does not read its answer is closed after WRITE_TIMEOUT_S; hypercorn waits for ever, even at stop.
 - A client that ends its sending side still gets its answer.
 - A connection that we close is read on for LINGER_S: closing with unread bytes makes the kernel send a reset, and a
-  client that is still sending its too large body would never see the 413.
+  client that is still sending its too large body would never see the 413. Such an answer says so (Connection: close);
+  without, a client that keeps its connections sends the next request into the closing one.
 
 These are private parts of hypercorn: pyproject.toml pins its minor version, tests/api/test_http_server.py tries each.
 """
@@ -22,6 +23,8 @@ import h11
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -38,11 +41,14 @@ READ_SIZE = 65536  # bytes
 WRITE_TIMEOUT_S = 5.0
 LINGER_S = 1.0
 HTTP_VERSIONS = (b"1.0", b"1.1")
+BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 TARGETS = (b"/", b"http://", b"https://")  # The others are for proxies and for no resource in particular.
 
 
 class Http11(H11Protocol):
     """hypercorn's HTTP/1.1 without its ways out of it."""
+
+    _has_body = False  # of the request in work
 
     async def handle(self, event: Event) -> None:
         """Feed what came from the socket. Refuses by an answer and the end of the connection."""
@@ -52,6 +58,13 @@ class Http11(H11Protocol):
             await self._answer(refusal.status, str(refusal))
             await self.send(Closed())
 
+    async def stream_send(self, event: StreamEvent) -> None:
+        """What a request's task answers."""
+        if isinstance(event, Response) and self._has_body and self.connection.their_state is h11.SEND_BODY:
+            # An answer to what has not come whole ends the connection: a caller who keeps connections must know.
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Called by hypercorn for each request, where it would switch protocols."""
         if event.http_version not in HTTP_VERSIONS:
@@ -59,6 +72,7 @@ class Http11(H11Protocol):
         if not event.target.startswith(TARGETS):
             raise RequestRefused(400, "expected a path that begins with /")
         names = {name for name, _ in event.headers}
+        self._has_body = (b"content-length", b"0") not in event.headers and bool(names & BODY_HEADERS)
         if {b"transfer-encoding", b"content-length"} <= names:
             raise RequestRefused(400, "expected either Transfer-Encoding or Content-Length, got both")
         if any(name == b"upgrade" and value.strip().lower() == b"websocket" for name, value in event.headers):

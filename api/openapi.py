@@ -10,6 +10,8 @@ from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
 from .header_calls import describe_calls
+from .parameters import TEXT_SIZE_MAXIMUM
+from .paths import NUMBER_MAXIMUM, NumberConverter
 from .problems import MEDIA_TYPE, Problem, is_v1
 from .rights import Right, needs
 
@@ -19,6 +21,8 @@ FILES = {"/docs": ("docs.html", "text/html; charset=utf-8"), "/docs.js": ("docs.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'"
 
 _BATCH = "/v1/tenants/{tenant_id}/publish/batch"
+_NAME = {"type": "string", "minLength": 1, "maxLength": TEXT_SIZE_MAXIMUM}
+_NUMBER = {"type": "integer", "minimum": 1, "maximum": NUMBER_MAXIMUM}
 _TRACE = "/v1/tenants/{tenant_id}/trace"
 
 
@@ -40,12 +44,19 @@ class Provider(OpenAPIProvider):
             "description": "what went wrong",
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+        numbers = {
+            name
+            for rule in self._app.url_map.iter_rules()
+            for name, converter in rule._converters.items()
+            if isinstance(converter, NumberConverter)
+        }
         for path in schema["paths"].values():
             for operation in path.values():
                 operation["responses"]["default"] = failure
                 for parameter in operation["parameters"]:
                     if parameter["in"] == "path":
-                        parameter["schema"] = {"type": "string", "minLength": 1}
+                        is_number = parameter["name"] in numbers
+                        parameter["schema"] = dict(_NUMBER if is_number else _NAME)
         schema["paths"].update(describe_calls(self._app))
         # Bodies that are no JSON.
         lines = {"schema": {"type": "string", "description": "one JSON object a line, as for one message"}}

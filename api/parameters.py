@@ -69,6 +69,13 @@ def _parse_any_text(name: str, text: str) -> str:
     return text
 
 
+def _parse_topic_filter(name: str, text: str) -> str:
+    """What is wrong with any other is said where the tenant's limits are known, in the same words."""
+    if len(text.encode()) > TEXT_SIZE_MAXIMUM:
+        raise BadParameter("TOPIC_FILTER_INVALID")
+    return text
+
+
 def _parse_integer(name: str, text: str) -> int:
     try:
         return int(text)
@@ -127,7 +134,7 @@ QOS = Parameter("qos", _parse_qos)
 EXPIRY_SECONDS = Parameter("expiry_seconds", _parse_expiry_seconds)
 CLIENT_TYPE = Parameter("client_type", _parse_text)
 AGE_SECONDS = Parameter("expiry_seconds", _parse_age_seconds)
-TOPIC_FILTER = Parameter("topic_filter", _parse_any_text)  # An empty one is refused as a topic filter.
+TOPIC_FILTER = Parameter("topic_filter", _parse_topic_filter)  # An empty one is refused as a topic filter.
 SUB_QOS = Parameter("sub_qos", _parse_qos)
 SERVER_REDIRECT = Parameter("server_redirect", _parse_redirection)
 SERVER_REFERENCE = Parameter("server_reference", _parse_server_reference)

@@ -4,12 +4,16 @@ Servers decode a path before it is routed, and then a slash of a name looks like
 name is therefore put back in a form that routing leaves alone, and taken out again where the name is read.
 """
 
+from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from werkzeug.routing import BaseConverter
 
-from .problems import PREFIX
+from .parameters import TEXT_SIZE_MAXIMUM
+from .problems import PREFIX, InvalidFields
+
+NUMBER_MAXIMUM = 2**53  # what JSON numbers hold everywhere
 
 
 class NameConverter(BaseConverter):
@@ -25,8 +29,48 @@ class NameConverter(BaseConverter):
         return value.replace("%", "%25").replace("/", "%2F")
 
 
+class NumberConverter(BaseConverter):
+    """`<number:rule_id>` in a route: 1 to NUMBER_MAXIMUM; None for what is none, which check_names refuses."""
+
+    regex = "[^/]+"
+    part_isolating = True
+
+    def to_python(self, value: str) -> int | None:
+        is_number = value.isascii() and value.isdigit() and len(value) <= len(str(NUMBER_MAXIMUM))
+        number = int(value) if is_number else 0
+        return number if 1 <= number <= NUMBER_MAXIMUM else None
+
+
+def check_names(values: Mapping[str, str | int | None], raw_path: bytes) -> None:
+    """Raise InvalidFields unless the names and numbers of a path are such that something may be called so."""
+    faults = []
+    for name, value in values.items():
+        if value is None:
+            faults.append((f"path.{name}", f"expected a number, 1 to {NUMBER_MAXIMUM}"))
+        elif isinstance(value, str):
+            expected = _expected(value, raw_path)
+            if expected:
+                faults.append((f"path.{name}", f"expected {expected}"))
+    if faults:
+        raise InvalidFields(faults)
+
+
+def _expected(name: str, raw_path: bytes) -> str:
+    """What a name should have been; nothing when it is."""
+    if "\0" in name:
+        return "text without U+0000"
+    if len(name) > TEXT_SIZE_MAXIMUM or len(name.encode()) > TEXT_SIZE_MAXIMUM:
+        return f"at most {TEXT_SIZE_MAXIMUM} bytes"
+    if "\ufffd" in name:
+        try:
+            unquote_to_bytes(raw_path).decode()
+        except UnicodeDecodeError:
+            return "percent-encoded UTF-8"
+    return ""
+
+
 def decode_path(raw_path: bytes) -> str:
-    """The path as NameConverter expects it; what is no UTF-8 is replaced, and meets no name."""
+    """The path as NameConverter expects it; what is no UTF-8 is replaced, and refused by check_names."""
     segments = (unquote_to_bytes(segment).decode("utf-8", "replace") for segment in raw_path.split(b"/"))
     return "/".join(segment.replace("%", "%25").replace("/", "%2F") for segment in segments)
 

@@ -143,6 +143,10 @@ class Inventory:
         self, tenant_id: str, topic_filter: str, *, place: bytes = b"", limit: int = 100, payload_limit: int = 0
     ) -> Listing[StoredMessage]:
         """Retained messages that a checked topic filter matches, in no order."""
+        try:
+            place.decode()
+        except UnicodeDecodeError:
+            raise InvalidPlace("a place of this list is a topic") from None
         rows: list[StoredMessage] = []
         for _ in range(PAGES_AT_ONCE):
             page = await self._page(

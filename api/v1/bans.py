@@ -92,7 +92,7 @@ def create_bans(broker: Broker, section: ApiSection) -> Blueprint:
         except ValueError as error:
             raise RequestRefused(409, str(error)) from error
 
-    @resource.delete("/<int:ban_id>")
+    @resource.delete("/<number:ban_id>")
     @needs(Right.WRITE, Scope.CALLER)
     @document_response(BanLifted)
     async def lift_ban(ban_id: int) -> Response:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
@@ -17,7 +18,7 @@ from rookery.server.broker import Broker
 from rookery.server.config_listeners import ApiSection
 from rookery.server.messages import BatchMessage
 
-from .reading import NAME_LENGTH_MAXIMUM, Model, read_json, read_typed_body
+from .reading import NAME_LENGTH_MAXIMUM, DoubledMember, Model, read_json, read_typed_body, refuse_doubled
 
 BATCH_LIMIT = 10_000  # messages in one call
 BATCH_MEDIA_TYPE = "application/x-ndjson"
@@ -59,6 +60,8 @@ class BatchPublished(Model):
 
 
 _MESSAGE = TypeAdapter(NewMessage)
+# What looks like one of its names twice may also be text: only then a line is read a second time.
+_MEMBERS = [f'"{name}"'.encode() for name in NewMessage.model_fields]
 
 
 def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
@@ -125,10 +128,16 @@ def create_publish(broker: Broker, section: ApiSection) -> Blueprint:
 
 
 def _parse_line(line: bytes, number: int) -> BatchMessage:
+    where = f"line {number}"
     try:
-        return _message_of(_MESSAGE.validate_json(line), f"line {number}")
+        message = _MESSAGE.validate_json(line)
+        if any(line.count(name) > 1 for name in _MEMBERS) or b"\\u" in line:
+            json.loads(line, object_pairs_hook=refuse_doubled)
+        return _message_of(message, where)
+    except DoubledMember as error:
+        raise InvalidFields([(f"{where}.{error.name}", "expected once")]) from None
     except ValidationError as error:
-        raise InvalidFields.of(error, f"line {number}") from None
+        raise InvalidFields.of(error, where) from None
 
 
 def _message_of(given: NewMessage, where: str) -> BatchMessage:

@@ -11,7 +11,7 @@ from rookery.core.events import RetainOutcome
 from rookery.core.topics.names import TopicRules
 from rookery.server.broker import Broker
 
-from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, read_query
+from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, of_field, read_query
 from .sessions import PAYLOAD_LIMIT_MAXIMUM, Message, MessagePage, describe_messages
 
 _ANY_TOPIC = TopicRules()
@@ -53,7 +53,9 @@ def create_retained(broker: Broker) -> Blueprint:
         One that is there all the time comes at least once. A page may be short or empty and have a next one.
         """
         query = read_query(RetainedQuery)
-        if _ANY_TOPIC.parse_topic_filter(query.topic_filter).share_name is not None:
+        with of_field("query.topic_filter"):
+            parsed = _ANY_TOPIC.parse_topic_filter(query.topic_filter)
+        if parsed.share_name is not None:
             raise InvalidFields([("query.topic_filter", "expected one without a share")])
         found = await broker.inventory.retained(
             tenant_id,
@@ -71,7 +73,8 @@ def create_retained(broker: Broker) -> Blueprint:
     async def message(tenant_id: str) -> Response:
         """Show the retained message of a topic, with all of its payload."""
         topic = read_query(TopicQuery).topic
-        broker.messages.check_topic(tenant_id, topic)
+        with of_field("query.topic"):
+            broker.messages.check_topic(tenant_id, topic)
         limit = 2**31 - 1
         found = await broker.inventory.retained(tenant_id, topic, limit=1, payload_limit=limit)
         if not found.rows:
@@ -85,7 +88,8 @@ def create_retained(broker: Broker) -> Blueprint:
     async def remove(tenant_id: str) -> Response:
         """Remove the retained message of a topic."""
         topic = read_query(TopicQuery).topic
-        broker.messages.check_topic(tenant_id, topic)
+        with of_field("query.topic"):
+            broker.messages.check_topic(tenant_id, topic)
         found = await broker.inventory.retained(tenant_id, topic, limit=1)
         if not found.rows:
             raise RequestRefused(404, "the topic has no retained message")

@@ -74,7 +74,7 @@ def create_rules(broker: Broker, section: ApiSection) -> Blueprint:
     tag_blueprint(resource, ["rules"])
 
     async def own(tenant_id: str, rule_id: int) -> StoredRule:
-        found = await broker.rules.find(rule_id) if rule_id <= POSITION_MAXIMUM else None
+        found = await broker.rules.find(rule_id)
         if found is None or found.rule.tenant_id != tenant_id:
             raise RequestRefused(404, "the tenant has no such rule")
         return found
@@ -101,14 +101,14 @@ def create_rules(broker: Broker, section: ApiSection) -> Blueprint:
         given = await read_json(NewRule, section)
         return jsonify(_describe(await broker.rules.add(_rule_of(tenant_id, given), position=given.position)))
 
-    @resource.get("/<int:rule_id>")
+    @resource.get("/<number:rule_id>")
     @needs(Right.READ, Scope.PATH)
     @document_response(StatedRule)
     async def rule(tenant_id: str, rule_id: int) -> Response:
         """Show a rule."""
         return jsonify(_describe(await own(tenant_id, rule_id)))
 
-    @resource.put("/<int:rule_id>")
+    @resource.put("/<number:rule_id>")
     @needs(Right.WRITE, Scope.PATH)
     @document_request(NewRule)
     @document_response(StatedRule)
@@ -121,7 +121,7 @@ def create_rules(broker: Broker, section: ApiSection) -> Blueprint:
             raise RequestRefused(404, "the tenant has no such rule")
         return jsonify(_describe(stored))
 
-    @resource.delete("/<int:rule_id>")
+    @resource.delete("/<number:rule_id>")
     @needs(Right.WRITE, Scope.PATH)
     @document_response(RuleRemoved)
     async def remove_rule(tenant_id: str, rule_id: int) -> Response:

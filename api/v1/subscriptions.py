@@ -14,7 +14,7 @@ from rookery.server.broker import Broker
 from rookery.server.inventory import Listing
 
 from .drops import DropReasonName, describe_last_drop
-from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, read_query
+from .reading import NAME_LENGTH_MAXIMUM, Model, PageQuery, encode_cursor, of_field, read_query
 
 
 class Subscription(Model):
@@ -138,7 +138,8 @@ def create_subscriptions(broker: Broker) -> Blueprint:
         Live `MessageDropped` events of a client with their reasons are in the trace.
         """
         query = read_query(ExplainQuery)
-        broker.messages.check_topic(tenant_id, query.topic)
+        with of_field("query.topic"):
+            broker.messages.check_topic(tenant_id, query.topic)
         found = await broker.inventory.explain(
             tenant_id, query.topic, query.user_id, query.client_id, limit=query.limit
         )

@@ -12,13 +12,14 @@ from quart import Blueprint, Response
 from quart_schema import document_querystring, tag_blueprint
 
 from rookery.api.answers import RequestRefused
+from rookery.api.problems import InvalidFields
 from rookery.api.rights import Right, Scope, needs
 from rookery.core.topics.names import TopicRules
 from rookery.server.broker import Broker
 from rookery.server.event_bus import EventStream
 from rookery.server.events import Event, TenantEvent
 
-from .reading import NAME_LENGTH_MAXIMUM, Model, read_query
+from .reading import NAME_LENGTH_MAXIMUM, Model, of_field, read_query
 
 TRACES_LIMIT = 16  # at once: each has every event of all tenants looked at
 WAITING_LIMIT = 1000  # events for one trace; the newest are lost, and how many is told
@@ -51,8 +52,11 @@ def create_trace(broker: Broker) -> Blueprint:
         """
         query = read_query(TraceQuery)
         levels = query.topic_filter.split("/") if query.topic_filter else None
-        if levels is not None and _ANY_TOPIC.parse_topic_filter(query.topic_filter).share_name is not None:
-            raise RequestRefused(400, "topic_filter: expected one without a share")
+        if levels is not None:
+            with of_field("query.topic_filter"):
+                parsed = _ANY_TOPIC.parse_topic_filter(query.topic_filter)
+            if parsed.share_name is not None:
+                raise InvalidFields([("query.topic_filter", "expected one without a share")])
 
         def accepts(event: Event) -> bool:
             return (

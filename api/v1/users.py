@@ -7,6 +7,7 @@ from quart import Blueprint, Response, jsonify
 from quart_schema import document_querystring, document_request, document_response, tag_blueprint
 
 from rookery.api.answers import RequestRefused
+from rookery.api.problems import InvalidFields
 from rookery.api.rights import Right, Scope, needs
 from rookery.server.broker import Broker
 from rookery.server.config_listeners import ApiSection
@@ -61,7 +62,10 @@ def create_users(broker: Broker, section: ApiSection) -> Blueprint:
     async def users(tenant_id: str) -> Response:
         """List the users of a tenant by name."""
         query = read_query(PageQuery)
-        after = query.place.decode("utf-8", "replace")
+        try:
+            after = query.place.decode()
+        except UnicodeDecodeError:
+            raise InvalidFields([("query.cursor", "expected one that the list before gave")]) from None
         found = await broker.users.page(tenant_id, after=after, limit=query.limit)
         following = found[-1].user_id.encode() if len(found) == query.limit else b""
         return jsonify({"items": [_describe(user) for user in found], "next": encode_cursor(following)})

@@ -35,11 +35,11 @@ class Ban:
 
     def __post_init__(self) -> None:
         if not self.value:
-            raise ValueError(f"a ban of a {self.kind} names it")
+            raise ValueError(f"value: a ban of a {self.kind} names it")
         if self.kind in (BanKind.USER, BanKind.CLIENT) and not self.tenant_id:
-            raise ValueError(f"a ban of a {self.kind} names its tenant")
+            raise ValueError(f"tenant_id: a ban of a {self.kind} names its tenant")
         if self.kind in (BanKind.TENANT, BanKind.ADDRESS) and self.tenant_id:
-            raise ValueError(f"a ban of a {self.kind} holds for all tenants")
+            raise ValueError(f"tenant_id: a ban of a {self.kind} holds for all tenants")
         if self.kind is BanKind.ADDRESS:
             object.__setattr__(self, "value", str(ipaddress.ip_address(self.value)))
 

@@ -248,6 +248,16 @@ async def test_client_that_never_stops_sending_is_answered_and_cut_off(service: 
             await cut_off.wait()
 
 
+async def test_answer_before_the_end_of_the_body_says_that_the_connection_ends(service: Service) -> None:
+    async with await service.open_stream() as stream:
+        await stream.send_all(b"POST /pub HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
+        received = b"".join([part async for part in stream])
+        assert received.startswith(b"HTTP/1.1 400 ")
+        assert b"\r\nconnection: close\r\n" in received
+    for answer in (await service.publish(b"x"), await service.publish(b""), await service.http.get("/session")):
+        assert "connection" not in answer.headers
+
+
 async def test_body_above_the_limit_of_the_server_is_refused_for_every_tenant() -> None:
     sections = {"api": {"body_limit_bytes": 500}, "settings": {"MaxUserPayloadBytes": 1000}}
     async with service_with(**sections) as service:
