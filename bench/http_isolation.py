@@ -6,8 +6,8 @@ The broker has one CPU for everything. The calm tenant's clients trickle message
 process sends the next request on each of its connections as soon as it has the answer. The generator of MQTT goes first
 on the other CPU; it mostly sleeps. Runs alone and beside HTTP take turns, and the medians of their p99 are compared.
 
-The first row is the control: a loop that does nothing, on the broker's CPU and as nice as the thread of its API. What it
-costs MQTT is the kernel's doing. With --apart that thread has the generator's CPU and the shard its own.
+The first row is the control: a loop that does nothing, on the broker's CPU and as nice as the thread of its API. What
+it costs MQTT is the kernel's doing. With --apart that thread has the generator's CPU and the shard its own.
 
 Other work on the machine is in all figures. The least p99 of all rounds is the nearest to what the broker does itself.
 """
