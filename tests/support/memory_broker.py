@@ -116,6 +116,7 @@ class Broker:
         inbox_memory: int | None = 0,  # None: all messages that wait lie in memory
         writes_qos0: bool = False,
         now_ms: int = 1_000_000,
+        unix_ms: int | None = None,  # None: the clocks of the shards and of the world go side by side
         **settings: Any,
     ) -> None:
         if shard_count is None:
@@ -134,7 +135,8 @@ class Broker:
             )
             if inbox_memory is not None:
                 self.engine.spill([_nameless_file(data) for _ in range(shard_count)], inbox_memory)
-            self.engine.restore(self.log, now_ms=now_ms, unix_ms=EPOCH_MS + now_ms, writes_qos0=writes_qos0)
+            unix_ms = EPOCH_MS + now_ms if unix_ms is None else unix_ms
+            self.engine.restore(self.log, now_ms=now_ms, unix_ms=unix_ms, writes_qos0=writes_qos0)
             self._log_thread = threading.Thread(target=self.log.run)
             self._log_thread.start()
         self.waiting: list[ConnectRequested] = []

@@ -19,6 +19,7 @@ from rookery.server.store import (
     database,
     open_store,
 )
+from rookery.server.store.schema import MIGRATIONS
 from support.own_broker import broker_with, connect
 from support.process import READY_DEADLINE_S, rookery_command, rookery_only, run_process
 
@@ -70,6 +71,32 @@ async def test_truncated_file_is_refused(tmp_path: Path) -> None:
 async def test_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     execute(await make(tmp_path), "PRAGMA user_version = 1000")
     await expect_refusal(tmp_path, StoreCorrupt, "made by a newer version: schema 1000, known are ")
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+async def test_file_of_each_older_version_is_upgraded_and_keeps_what_it_has(tmp_path: Path, version: int) -> None:
+    file = tmp_path / "admin.db"
+    for step in MIGRATIONS[:version]:
+        for statement in step:
+            execute(file, statement)
+    execute(file, f"PRAGMA user_version = {version}")
+    if version > 0:
+        execute(
+            file,
+            "INSERT INTO users (tenant_id, user_id, attributes, changed_at_s) VALUES (?, ?, ?, ?)",
+            *("acme", "bob", '{"site": "b1"}', 1),
+        )
+    async with open_store(tmp_path) as store:
+        found = await store.users.find("acme", "bob")
+        assert (found and found.attributes) == ({"site": "b1"} if version > 0 else None)
+        await store.users.put(User("acme", "eve"))
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    upgraded = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+    connection.close()
+    fresh = sqlite3.connect(await make(tmp_path / "fresh"))
+    assert upgraded == fresh.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+    fresh.close()
 
 
 async def test_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
