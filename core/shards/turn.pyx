@@ -191,8 +191,8 @@ cdef inline bint _is_client(Shard *shard, uint64_t name) noexcept nogil:
     return connection != NULL and connection.state == ATTACHED
 
 
-cdef bint _serve_events(Shard *shard, epoll_event *events, int count) noexcept nogil:
-    """Clients first, then a few strangers: a storm of them does not make the turn longer. True when some were left.
+cdef int _serve_events(Shard *shard, epoll_event *events, int count) noexcept nogil:
+    """Clients first, then a few strangers: a storm of them does not make the turn longer. Returns how many there are.
 
     The kernel tells of those again. They begin at another place each turn, so that each gets its turn.
     """
@@ -207,11 +207,11 @@ cdef bint _serve_events(Shard *shard, epoll_event *events, int count) noexcept n
     if strangers <= STRANGERS_PER_TURN:
         for index in range(strangers):
             _serve(shard, events[index].data.u64, events[index].events)
-        return False
+        return strangers
     first = <int> (shard.turns * STRANGERS_PER_TURN % <uint64_t> strangers)
     for index in range(STRANGERS_PER_TURN):
         _serve(shard, events[(first + index) % strangers].data.u64, events[(first + index) % strangers].events)
-    return True
+    return strangers
 
 
 cdef void _serve_ready(Shard *shard) noexcept nogil:
@@ -357,7 +357,7 @@ cdef void _gather(Shard *shard, int count) noexcept nogil:
 
 cdef void shard_run(Shard *shard) noexcept nogil:
     cdef epoll_event events[EVENTS_PER_TURN]
-    cdef int count, wait
+    cdef int count, strangers, wait
     cdef bint has_more = True
     # Without it the kernel adds 50 us to every short sleep.
     prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0)
@@ -376,11 +376,12 @@ cdef void shard_run(Shard *shard) noexcept nogil:
             count = epoll_wait(shard.epoll_descriptor, events, EVENTS_PER_TURN, 0)
         shard.world.now_ms = clock_ms()
         _begin(shard)
-        has_more = _serve_events(shard, events, count)
-        has_more |= _finish(shard)
+        strangers = _serve_events(shard, events, count)
+        has_more = _finish(shard) or strangers > STRANGERS_PER_TURN
         if count > 0:
             shard.relaxing.is_at_rest = 0
-        if not has_more:
+        # Waiting is for messages: strangers bring none, and the few of a turn would each wait for the next few.
+        if not has_more and strangers == 0:
             _gather(shard, count)
     commits_step(shard)
     answers_step(shard)
