@@ -104,7 +104,7 @@ CALLS = [
     Call("GET", "/metrics"),
     Call("GET", "/v1/api-keys"),
     Call("POST", "/v1/api-keys", fields=(("name", "ops"), ("role", "viewer"))),
-    Call("DELETE", "/v1/api-keys/{key_id}", {"key_id": b"to be filled in"}),
+    Call("DELETE", "/v1/api-keys/{key_id}", {"key_id": b"filled-in-later"}),
     _page("/v1/audit"),
     Call("POST", "/v1/backups", fields=(("name", "first"),)),
     Call("POST", "/v1/backups/{name}/restore", {"name": b"kept"}),
