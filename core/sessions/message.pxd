@@ -12,7 +12,7 @@ Messages that wait in inboxes are counted, in WAITING_BYTES of the process; thos
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from rookery.core.structures.bytes cimport Bytes
-from rookery.core.structures.spill cimport Spill
+from rookery.core.structures.spill cimport Spill, spill_touched
 from rookery.core.wire.packets cimport ForwardedProperties
 
 cdef enum:
@@ -82,6 +82,12 @@ cdef inline const uint8_t *message_payload(const Message *message) noexcept nogi
 # Bytes that the message takes.
 cdef inline uint32_t message_size(const Message *message) noexcept nogil:
     return <uint32_t> sizeof(Message) + message.topic_size + message.properties_size + message.payload_size
+
+
+# The message is about to be read after it has waited; spill is the shard's, or NULL.
+cdef inline void message_is_read(const Message *message, Spill *spill) noexcept nogil:
+    if spill != NULL and message.storage == MESSAGE_SPILLED:
+        spill_touched(spill, message, message_size(message))
 
 
 # A new message with one reference, which is the caller's; NULL when memory is short.

@@ -21,8 +21,8 @@ from rookery.core.sessions.journal cimport (
 )
 from rookery.core.sessions.memberships cimport memberships_tell
 from rookery.core.sessions.message cimport (
-    NEVER, Message, Publication, message_release, publication_end, publication_keep, publication_keep_waiting,
-    publication_of,
+    NEVER, Message, Publication, message_is_read, message_release, publication_end, publication_keep,
+    publication_keep_waiting, publication_of,
 )
 from rookery.core.sessions.outbox cimport OUTBOX_HIGH_BYTES, OUTBOX_LIMIT_BYTES, outbox_commit, outbox_reserve
 from rookery.core.sessions.outgoing cimport write_publish
@@ -310,6 +310,12 @@ cdef DeliveryResult session_deliver(
 
 cdef inline void _settle(Session *session, uint16_t packet_id) noexcept nogil:
     """Its exchange is over: the packet identifier is free again."""
+    cdef const InflightSlot *slot
+    if session.tenant.world.spill != NULL:
+        # To be let go it is touched once more.
+        slot = inflight_find(&session.inflight, packet_id)
+        if slot.message != NULL:
+            message_is_read(slot.message, session.tenant.world.spill)
     inflight_remove(&session.inflight, packet_id)
     if session.is_written:
         journal_settled(session, packet_id)
@@ -365,6 +371,7 @@ cdef void session_pump(Session *session) noexcept nogil:
     while session.inbox.length > 0 and _is_window_open(session, link):
         if not inbox_pop(&session.inbox, &delivery):
             return
+        message_is_read(delivery.message, session.tenant.world.spill)
         publication_of(delivery.message, &publication)
         if publication.expires_at_ms == NEVER or publication.expires_at_ms > session.tenant.world.now_ms:
             id_count = 0 if delivery.subscription_ids == NULL else delivery.subscription_ids[0]

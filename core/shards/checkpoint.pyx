@@ -16,7 +16,7 @@ from rookery.core.sessions.journal cimport (
     written_to_end,
 )
 from rookery.core.sessions.message cimport (
-    Message, Publication, message_acquire, message_release, publication_end, publication_of,
+    Message, Publication, message_acquire, message_is_read, message_release, publication_end, publication_of,
 )
 from rookery.core.sessions.retain cimport Retained
 from rookery.core.sessions.state cimport Session, Subscription, Tenant
@@ -93,6 +93,7 @@ cdef void _write_delivery(
     const uint32_t *subscription_ids
 ) noexcept nogil:
     cdef Publication publication
+    message_is_read(message, shard.world.spill)
     publication_of(message, &publication)
     publication.journal_number = _number(shard, &publication)
     journal_queued(

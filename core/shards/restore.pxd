@@ -18,7 +18,6 @@ cdef struct Restore:
     PointerMap sessions        # of all shards, by serial
     NumberIndex messages[64]   # LOG_SOURCES: by the source and which of its numbers it is; one reference each
     PointerMap origins         # numbers of copies -> the number of what they are copies of
-    uint64_t unrelaxed_bytes   # of messages that were read back since pages were unmapped
     Redelivery redelivery
     uint64_t highest_serial
     uint64_t highest_message

@@ -20,8 +20,8 @@ from rookery.core.sessions.journal cimport (
     journal_is_written, journal_session,
 )
 from rookery.core.sessions.message cimport (
-    NEVER, Message, Publication, message_acquire, message_new, message_release, publication_end,
-    message_size, publication_keep_waiting,
+    NEVER, Message, Publication, message_acquire, message_is_read, message_new, message_release,
+    publication_end, publication_keep_waiting,
 )
 from rookery.core.sessions.retain cimport RETAIN_NO_MEMORY, tenant_retain_at
 from rookery.core.sessions.quota cimport session_measure
@@ -48,12 +48,7 @@ from rookery.core.structures.packet_ids cimport packet_ids_add, packet_ids_remov
 from rookery.core.structures.pointer_map cimport (
     pointer_map_add, pointer_map_each, pointer_map_first, pointer_map_free, pointer_map_remove,
 )
-from rookery.core.structures.spill cimport Spill, spill_relax
 from rookery.core.topics.names cimport ParsedFilter, ShareKind
-
-
-cdef enum:
-    _BYTES_TO_RELAX = 67108864   # 64 MiB of messages are touched, then pages of the spilled ones are unmapped
 
 
 cdef inline int _fault(Restore *restore, const char *text) noexcept nogil:
@@ -234,15 +229,6 @@ cdef int _read_message(
     return 0
 
 
-cdef inline void _relax(Restore *restore, uint32_t size) noexcept nogil:
-    """So many more bytes of messages were touched."""
-    cdef Spill *spill = restore.universe.shards[0].world.spill
-    restore.unrelaxed_bytes += size
-    if spill != NULL and restore.unrelaxed_bytes > _BYTES_TO_RELAX:
-        restore.unrelaxed_bytes = 0
-        spill_relax(spill)
-
-
 cdef int _apply_message(Restore *restore, const uint8_t *body, uint32_t size) noexcept nogil:
     cdef Publication publication
     cdef World *world = &restore.universe.shards[0].world
@@ -260,7 +246,6 @@ cdef int _apply_message(Restore *restore, const uint8_t *body, uint32_t size) no
             &restore.messages[number % LOG_SOURCES], number // LOG_SOURCES, message) != 0:
         message_release(message)
         return _fault(restore, b"out of memory")
-    _relax(restore, size)
     return 0
 
 
@@ -615,7 +600,7 @@ cdef void restore_clear(Restore *restore) noexcept nogil:
         cursor = 0
         message = <Message *> number_index_each(&restore.messages[source], &cursor)
         while message != NULL:
-            _relax(restore, message_size(message))
+            message_is_read(message, restore.universe.shards[0].world.spill)
             message_release(message)
             message = <Message *> number_index_each(&restore.messages[source], &cursor)
         number_index_clear(&restore.messages[source])

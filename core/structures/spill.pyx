@@ -155,6 +155,7 @@ cdef void *spill_allocate(Spill *spill, size_t size) noexcept nogil:
     piece = spill.base + _offset(spill, spill.open) + spill.open_used
     spill.open_used += <uint32_t> size
     ROOKERY_ADD(spill.open.pieces, 1)
+    spill_touched(spill, piece, <uint32_t> size)
     return piece
 
 
@@ -183,6 +184,8 @@ cdef void spill_step(Spill *spill, uint64_t now_ms) noexcept nogil:
 
 
 cdef void spill_relax(Spill *spill) noexcept nogil:
+    spill.touched_windows = 0
+    memset(spill.windows, 0, sizeof(spill.windows))
     madvise(spill.base, <size_t> spill.chunk_count * SPILL_CHUNK_BYTES, MADV_DONTNEED)
 
 
@@ -210,6 +213,7 @@ cdef class SpillMemory:
         return <size_t> piece
 
     def get(self, size_t piece):
+        spill_touched(self._spill, <const void *> piece, self._pieces[piece])
         return (<const uint8_t *> piece)[:self._pieces[piece]]
 
     def free(self, size_t piece):

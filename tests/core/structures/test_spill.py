@@ -75,6 +75,21 @@ def test_pages_are_unmapped_five_times_a_second_at_most(tmp_path: Path) -> None:
     assert resident_bytes(piece) == 0
 
 
+def test_no_more_than_a_quarter_of_a_gibibyte_is_mapped_however_much_is_read(tmp_path: Path) -> None:
+    spill, _ = new_spill(tmp_path)
+    large = bytes(4 * 1024 * 1024 - 1024)
+    pieces = [spill.put(large) for _ in range(80)]
+    spill.step(1000)
+    assert pieces[0] is not None
+    resident = []
+    for piece in pieces:
+        assert piece is not None
+        assert spill.get(piece) == large
+        resident.append(resident_bytes(pieces[0]))
+    assert 200 * 1024 * 1024 < max(resident) <= 260 * 1024 * 1024
+    assert resident[-1] < 100 * 1024 * 1024
+
+
 def test_blocks_of_freed_chunks_go_back_to_the_file_system(tmp_path: Path) -> None:
     spill, descriptor = new_spill(tmp_path)
     pieces = [spill.put(PIECE) for _ in range(63 * 4)]
