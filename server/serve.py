@@ -33,7 +33,6 @@ from .log import get_logger
 from .opening import open_broker
 from .permissions import RulesFileError
 from .scheduling import go_first, yield_to_shards
-from .spare_memory import SpareMemory
 from .store import StoreError, StoreLocked, StoreUnavailable
 from .tls.contexts import TlsFileError
 
@@ -102,11 +101,8 @@ async def _serve(config: Config, front: Front, about: Mapping[str, str]) -> None
             _warn(config)
             listeners = "".join(f" {name}={address}" for name, address in broker.addresses.items())
             print(f"ready mqtt={broker.mqtt_address} api={api_address}{listeners}", flush=True)
-            async with trio.open_nursery() as background:
-                background.start_soon(SpareMemory().watch)
-                while (received := await anext(signals)) == signal.SIGHUP:
-                    await broker.reload()
-                background.cancel_scope.cancel()
+            while (received := await anext(signals)) == signal.SIGHUP:
+                await broker.reload()
             _log.info("stop_requested", signal=signal.Signals(received).name)
             broker.begin_stop()
             signal.signal(signal.SIGTERM, _exit_at_once)
